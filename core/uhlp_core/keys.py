@@ -1,0 +1,61 @@
+"""Every Redis key of the platform. Nobody else spells one (docs/architecture.md says who writes which)."""
+
+DEPLOYMENTS = "uhlp:deployments"
+WAKE_KINDS = ("registry", "instances", "routes", "acks", "demand", "status")
+
+
+def registry(deployment: str) -> str:
+    return f"uhlp:registry:{deployment}"
+
+
+def instances(deployment: str) -> str:
+    return f"uhlp:instances:{deployment}"
+
+
+def quarantine(deployment: str) -> str:
+    return f"uhlp:quarantine:{deployment}"
+
+
+def routes(deployment: str) -> str:
+    return f"uhlp:routes:{deployment}"
+
+
+def gateway(gateway_id: str) -> str:
+    return f"uhlp:gateways:{gateway_id}"
+
+
+GATEWAYS_PATTERN = "uhlp:gateways:*"
+
+
+def acks(deployment: str) -> str:
+    return f"uhlp:acks:{deployment}"
+
+
+def demand(deployment: str) -> str:
+    return f"uhlp:demand:{deployment}"
+
+
+def status(deployment: str) -> str:
+    return f"uhlp:status:{deployment}"
+
+
+def events(app: str) -> str:
+    return f"uhlp:events:{app}"
+
+
+def generation(kind: str) -> str:
+    return f"uhlp:generation:{kind}"
+
+
+def wake(kind: str) -> str:
+    return f"uhlp:wake:{kind}"
+
+
+def runtime(deployment: str, key: str) -> str:
+    """Specification 3.3.4: runtime values are namespaced by app; a preview has a namespace of its own."""
+    return f"uhlp:runtime:{deployment}:{key}"
+
+
+def of_deployment(deployment: str) -> tuple[str, ...]:
+    """All that describes a deployment, but not its runtime state: goes when the deployment is gone."""
+    return tuple(make(deployment) for make in (registry, instances, quarantine, routes, acks, demand, status))

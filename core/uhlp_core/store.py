@@ -1,0 +1,59 @@
+"""Connections to Redis and JSON documents in it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from uhlp_core.settings import Settings
+
+RETRIES = 3
+"""A restart of the embedded Redis takes about 0.2 s; three tries with growing pauses bridge it."""
+
+Store = Any
+"""An asynchronous Redis client that answers bytes (the library's own types cannot say which it answers)."""
+
+
+UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, ConnectionError, TimeoutError)
+"""What a call raises while Redis cannot be reached."""
+
+
+def connect(settings: Settings) -> Store:
+    """A lazily connecting client for the Redis that the settings name; each process makes its own."""
+    password = redis_password(settings)
+    return Redis.from_url(
+        settings.redis_url,
+        password=password,
+        retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), RETRIES),
+        retry_on_error=[RedisConnectionError, RedisTimeoutError],
+        socket_timeout=10,
+        health_check_interval=0,
+    )
+
+
+def redis_password(settings: Settings) -> str | None:
+    """The embedded Redis's password, or None where the URL brings its own credentials."""
+    path: Path = settings.home.secrets / "redis-password"
+    return path.read_text().strip() if settings.embedded_redis and path.exists() else None
+
+
+def dumps(document: Any) -> bytes:
+    return orjson.dumps(document)
+
+
+async def read(store: Store, key: str) -> dict[str, Any] | None:
+    """The JSON document at `key`, or None."""
+    raw = await store.get(key)
+    return None if raw is None else orjson.loads(raw)
+
+
+async def read_hash(store: Store, key: str) -> dict[str, Any]:
+    """Every field of a hash of JSON documents."""
+    raw: Mapping[bytes, bytes] = await store.hgetall(key)
+    return {field.decode(): orjson.loads(value) for field, value in raw.items()}

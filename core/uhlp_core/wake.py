@@ -1,0 +1,67 @@
+"""Wake-ups: a nudge over pub/sub, and a counter that makes a lost nudge cost one poll interval at most.
+
+A publisher writes its document, then calls `nudge`. A listener gets the deployment ids that were nudged;
+None means "anything may have changed, look at everything" (after a reconnect, or when the counter ran
+ahead of the nudges that arrived).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from uhlp_core import keys
+from uhlp_core.store import UNAVAILABLE, Store
+
+POLL_SECONDS = 1.0
+RECONNECT_SECONDS = 0.2
+
+
+def nudge(pipe: Any, kind: str, deployment: str) -> None:
+    """Queue a wake-up on a Redis pipeline, in the same round trip as the document that it announces."""
+    pipe.incr(keys.generation(kind))
+    pipe.publish(keys.wake(kind), deployment)
+
+
+async def send(store: Store, kind: str, deployment: str) -> None:
+    """A wake-up on its own."""
+    async with store.pipeline(transaction=False) as pipe:
+        nudge(pipe, kind, deployment)
+        await pipe.execute()
+
+
+async def listen(store: Store, *kinds: str) -> AsyncIterator[tuple[str, str | None]]:
+    """Yield (kind, deployment id) for every wake-up, for ever; survives the loss of Redis.
+
+    Yields (kind, None) for each kind at the start, after every reconnect, and when wake-ups were missed.
+    """
+    seen: dict[str, int] = {}
+    while True:
+        try:
+            async with store.pubsub(ignore_subscribe_messages=True) as subscription:
+                await subscription.subscribe(*(keys.wake(kind) for kind in kinds))
+                seen = await _generations(store, kinds)
+                for kind in kinds:
+                    yield kind, None
+                while True:
+                    message = await subscription.get_message(timeout=POLL_SECONDS)
+                    if message is not None:
+                        kind = message["channel"].decode().removeprefix("uhlp:wake:")
+                        seen[kind] += 1
+                        yield kind, message["data"].decode()
+                        continue
+                    # A quiet interval: every nudge sent before the counters are read has arrived by now,
+                    # or is lost.
+                    for kind, now in (await _generations(store, kinds)).items():
+                        if now > seen[kind]:
+                            yield kind, None
+                        seen[kind] = now
+        except UNAVAILABLE:
+            with contextlib.suppress(*UNAVAILABLE):
+                await store.connection_pool.disconnect(inuse_connections=False)
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+
+async def _generations(store: Store, kinds: tuple[str, ...]) -> dict[str, int]:
+    values = await store.mget([keys.generation(kind) for kind in kinds])
+    return {kind: int(value or 0) for kind, value in zip(kinds, values, strict=True)}
