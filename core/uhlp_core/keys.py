@@ -20,11 +20,8 @@ def routes(deployment: str) -> str:
     return f"uhlp:routes:{deployment}"
 
 
-def gateway(gateway_id: str) -> str:
-    return f"uhlp:gateways:{gateway_id}"
-
-
-GATEWAYS_PATTERN = "uhlp:gateways:*"
+GATEWAYS = "uhlp:gateways"
+"""Sorted set: gateway id → the second until which its last heartbeat counts."""
 
 
 def acks(deployment: str) -> str:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from uhlp_core.errors import InvalidInput
 from uhlp_core.home import Home
+from uhlp_core.ids import Deployment
 
 DEFAULT_HOME = Path("~/.uhlp")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -38,6 +39,10 @@ class Settings(BaseModel):
     )
     push_wait_seconds: float = Field(
         10.0, ge=0, le=600, description="How long a push waits to tell that its commit is live."
+    )
+    ref_watch: bool = Field(True, description="Notice moved refs by file events.")
+    ref_poll_seconds: float = Field(
+        1.0, ge=0, le=60, description="Look at every repo's refs this often; 0 never (file events only)."
     )
     preview_idle_seconds: float = Field(
         300.0, ge=1, description="A preview's instances stop after this long without a request."
@@ -67,6 +72,10 @@ class Settings(BaseModel):
         if self.control_port is not None:
             return self.control_port
         return self.port + 1 if self.port else 0
+
+    def app_url(self, deployment: Deployment) -> str:
+        """Where a deployment is served, by host name."""
+        return f"http://{deployment.host_label}.{self.domain}:{self.port}/"
 
     def check_exposure(self) -> None:
         """Raise InvalidInput if the control surface would be open to others without a token."""

@@ -1,0 +1,213 @@
+"""`uhlp app`: create, list, delete, suspend and resume apps."""
+
+import shutil
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from uhlp_core.errors import Conflict, InvalidInput
+from uhlp_core.ids import Deployment, check_app_id
+
+from uhlp_cli.frame import Group, Invocation
+from uhlp_cli.live import addresses, with_redis
+from uhlp_cli.output import short, table
+from uhlp_cli.repos import app_names, existing_app, heads
+
+if TYPE_CHECKING:
+    from uhlp_core.settings import Settings
+    from uhlp_core.store import Store
+
+DEFAULT_TEMPLATE = "hello"
+
+
+@click.group("app", cls=Group)
+def app() -> None:
+    """Create, list, delete, suspend and resume apps."""
+
+
+@app.command("create")
+@click.argument("name")
+@click.option("--template", default=DEFAULT_TEMPLATE, show_default=True, help="What the app begins with.")
+@click.pass_obj
+def create(invocation: Invocation, name: str, template: str) -> None:
+    """Create the app NAME: a state repo with a first commit, to be cloned with plain Git.
+
+    With --json: {app, commit, path, gitUrl, url}.
+    """
+    from uhlp_state.templates import UnknownTemplate, render_template
+
+    from uhlp_cli.new_app import create_app
+
+    check_app_id(name)
+    try:
+        files = render_template(template, name)
+    except UnknownTemplate as error:
+        raise InvalidInput(str(error), code="UNKNOWN_TEMPLATE") from None
+    commit = create_app(invocation.settings, name, files, f"Begin {name} from the template {template}")
+    where = addresses(invocation.settings)
+    document = {
+        "app": name,
+        "commit": commit,
+        "path": str(invocation.home.repo(name)),
+        "gitUrl": where.git_url(name),
+        "url": where.app_url(Deployment(name).host_label),
+    }
+    invocation.answer(
+        document,
+        f"Created {name} from the template {template} ({short(commit)}).\n\n"
+        f"  clone   git clone {document['path']}\n"
+        f"  or      git clone {document['gitUrl']}\n"
+        f"  served  {document['url']}",
+    )
+
+
+@app.command("list")
+@click.pass_obj
+def list_apps(invocation: Invocation) -> None:
+    """List the apps with the newest commit of each.
+
+    With --json: {apps: [{app, url, path, commit, subject, previews, suspended, reason}]}.
+    """
+    from uhlp_cli.platform_repo import suspended
+
+    where = addresses(invocation.settings)
+    stopped = suspended(invocation.settings)
+    found: list[dict[str, Any]] = []
+    for name in app_names(invocation.home):
+        branches = {head.deployment.preview: head for head in heads(invocation.home, name)}
+        main = branches.get(None)
+        found.append(
+            {
+                "app": name,
+                "url": where.app_url(name),
+                "path": str(invocation.home.repo(name)),
+                "commit": main.commit if main else None,
+                "subject": main.subject if main else None,
+                "previews": [preview for preview in branches if preview],
+                "suspended": name in stopped,
+                "reason": stopped.get(name),
+            }
+        )
+    if invocation.json:
+        invocation.answer({"apps": found}, "")
+    elif not found:
+        click.echo(f"No apps in {invocation.home.root} yet: `uhlp app create NAME` makes one.", err=True)
+    else:
+        table(
+            ("app", "commit", "subject", "previews", "url"),
+            [
+                (
+                    one["app"],
+                    short(one["commit"]),
+                    f"suspended {one['reason']}".strip() if one["suspended"] else one["subject"] or "-",
+                    ", ".join(one["previews"]) or "-",
+                    one["url"],
+                )
+                for one in found
+            ],
+        )
+
+
+@app.command("delete")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--purge", is_flag=True, help="Also remove history, logs and runtime state, for good.")
+@click.pass_obj
+def delete(invocation: Invocation, name: str, yes: bool, purge: bool) -> None:
+    """Stop serving the app NAME and move its repo to the trash.
+
+    With --purge nothing is kept: neither the repo, nor logs, nor runtime state (this needs Redis).
+
+    With --json: {app, purged, trash}; trash is null after --purge.
+    """
+    home = invocation.home
+    check_app_id(name)
+    repo = existing_app(home, name)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise InvalidInput(
+                f"deleting {name} needs a yes, and there is no terminal to ask on: pass --yes",
+                code="CONFIRMATION_NEEDED",
+            )
+        what = (
+            "for good, with its history, logs and runtime state" if purge else "(its repo goes to the trash)"
+        )
+        click.confirm(f"Delete {name} {what}?", abort=True, err=True)
+    if purge:
+        # First what can fail: with Redis out of reach nothing has happened yet.
+        _forget_runtime_state(invocation.settings, name)
+    trash = _move_to_trash(repo, home.trash, name)
+    if purge:
+        shutil.rmtree(trash)
+        shutil.rmtree(home.app_log(name).parent, ignore_errors=True)
+        invocation.answer({"app": name, "purged": True, "trash": None}, f"Deleted {name} for good.")
+    else:
+        invocation.answer(
+            {"app": name, "purged": False, "trash": str(trash)},
+            f"Deleted {name}. To bring it back:\n\n  mv {trash} {repo}",
+        )
+
+
+@app.command("suspend")
+@click.argument("name")
+@click.option("--reason", default="", metavar="TEXT", help="Why; its owners read it.")
+@click.pass_obj
+def suspend(invocation: Invocation, name: str, reason: str) -> None:
+    """Stop serving the app NAME, with a commit to the platform repo.
+
+    With --json: {app, suspended, commit}.
+    """
+    from uhlp_cli.platform_repo import suspend as commit_suspension
+
+    check_app_id(name)
+    existing_app(invocation.home, name)
+    commit = commit_suspension(invocation.settings, name, reason)
+    if commit is None:
+        raise Conflict(f"{name} is suspended already; `uhlp app resume {name}` serves it again")
+    invocation.answer(
+        {"app": name, "suspended": True, "commit": commit},
+        f"Suspended {name} ({short(commit)} in the platform repo). `uhlp app resume {name}` serves it again.",
+    )
+
+
+@app.command("resume")
+@click.argument("name")
+@click.pass_obj
+def resume(invocation: Invocation, name: str) -> None:
+    """Serve the suspended app NAME again, with a commit to the platform repo.
+
+    With --json: {app, suspended, commit}.
+    """
+    from uhlp_cli.platform_repo import resume as commit_resumption
+
+    check_app_id(name)
+    commit = commit_resumption(invocation.settings, name)
+    if commit is None:
+        raise Conflict(f"{name} is not suspended")
+    invocation.answer(
+        {"app": name, "suspended": False, "commit": commit},
+        f"Resumed {name} ({short(commit)} in the platform repo).",
+    )
+
+
+def _move_to_trash(repo: Path, trash: Path, name: str) -> Path:
+    trash.mkdir(parents=True, exist_ok=True)
+    target = trash / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.git"
+    repo.rename(target)
+    return target
+
+
+def _forget_runtime_state(settings: "Settings", name: str) -> None:
+    """Delete the runtime state and the events of an app and all its previews."""
+
+    async def work(store: "Store") -> None:
+        from uhlp_core import keys
+
+        for pattern in (keys.runtime(name, "*"), keys.runtime(f"{name}@*", "*")):
+            async for key in store.scan_iter(match=pattern, count=1000):
+                await store.unlink(key)
+        await store.unlink(keys.events(name))
+
+    with_redis(settings, work)

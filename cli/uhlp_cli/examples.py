@@ -1,0 +1,99 @@
+"""The example apps of an empty home, deployed the way that everybody deploys: by `git push`."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from uhlp_core.errors import UhlpError
+from uhlp_core.ids import Deployment
+from uhlp_core.settings import Settings
+from uhlp_hooks.install import install_hooks
+from uhlp_state.assets import assets_folder
+from uhlp_state.git_repo import create_repo
+from uhlp_state.templates import render_template
+
+from uhlp_cli.new_app import read_folder
+from uhlp_cli.repos import app_names
+
+TEMPLATE_APP = "hello"
+
+IDENTITY = {
+    "GIT_AUTHOR_NAME": "UHLP examples",
+    "GIT_AUTHOR_EMAIL": "examples@uhlp.invalid",
+    "GIT_COMMITTER_NAME": "UHLP examples",
+    "GIT_COMMITTER_EMAIL": "examples@uhlp.invalid",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+}
+
+
+def create_if_empty(settings: Settings) -> list[str]:
+    """Push every example app if this home has no app at all; returns the apps that were made.
+
+    Raises UhlpError with git's words if a push is refused.
+    """
+    if app_names(settings.home):
+        return []
+    apps = {TEMPLATE_APP: render_template("hello", TEMPLATE_APP)}
+    for folder in sorted(assets_folder("examples").iterdir()):
+        if folder.is_dir():
+            apps[folder.name] = read_folder(folder)
+    install_hooks(settings.home, settings.push_wait_seconds)
+    for app, files in apps.items():
+        create_repo(settings.home.repo(app), settings.home.hooks, settings.max_push_bytes)
+        _push(settings.home.repo(app), files, f"Add the example app {app}")
+    return list(apps)
+
+
+def _push(repo: Path, files: Mapping[str, bytes], message: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="uhlp-example-") as folder:
+        work = Path(folder)
+        for path, content in files.items():
+            target = work / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        _git(work, "init", "--quiet", "--initial-branch=main")
+        _git(work, "add", "--all")
+        _git(work, "commit", "--quiet", "--message", message)
+        _git(work, "push", "--quiet", str(repo), "main")
+
+
+def _git(work: Path, *arguments: str) -> None:
+    done = subprocess.run(
+        ["git", "-C", str(work), *arguments], capture_output=True, text=True, env={**os.environ, **IDENTITY}
+    )
+    if done.returncode:
+        raise UhlpError(f"git {arguments[0]} of an example app failed:\n{done.stderr.strip()}")
+
+
+def welcome(settings: Settings, fresh: list[str], seconds: float) -> str:
+    """What a person reads when the platform is up: where things are, and what to try."""
+    apps = app_names(settings.home)
+    lines = [
+        "",
+        f"  UHLP is ready in {seconds:.1f} s. Ctrl-C stops it; the data stays in {settings.home.root}",
+        "",
+    ]
+    lines += [f"    {app:<12} {settings.app_url(Deployment(app))}" for app in apps]
+    if fresh:
+        lines.append("    (just pushed with git as examples)")
+    clone = settings.home.repo(TEMPLATE_APP)
+    first = TEMPLATE_APP if TEMPLATE_APP in apps else next(iter(apps), None)
+    home = (
+        ""
+        if settings.home_dir.expanduser() == Path("~/.uhlp").expanduser()
+        else f" --home {settings.home.root}"
+    )
+    if first:
+        clone = settings.home.repo(first)
+        lines += [
+            "",
+            "  Try:",
+            f"    curl {settings.app_url(Deployment(first))}",
+            f"    git clone {clone} && cd {first}    # change a file, commit, push: it is live",
+            f"    uhlp status{home}",
+        ]
+    lines += ["", "  Sandboxes run as processes of this machine (backend: process).", ""]
+    return "\n".join(lines)

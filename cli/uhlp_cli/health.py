@@ -1,0 +1,258 @@
+"""Checks of the machine and of the installation, each with a verdict, what was found, and a remedy.
+
+Looks only: starts nothing, creates nothing.
+"""
+
+import asyncio
+import ctypes
+import errno
+import os
+import platform
+import re
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from uhlp_core.errors import Unavailable
+from uhlp_core.settings import Settings
+
+from uhlp_cli.redis_server import find_binary
+
+MIN_PYTHON = (3, 11)
+MIN_GIT = (2, 31)
+"""The first that reads configuration from GIT_CONFIG_COUNT, which keeps a user's own settings out of ours."""
+LOW_DISK_BYTES = 1 << 30
+"""Below this an export or an append-only rewrite may soon fail."""
+FULL_DISK_BYTES = 100 << 20
+_LANDLOCK_CREATE_RULESET = 444
+_LANDLOCK_VERSION_FLAG = 1
+_COMMAND_SECONDS = 10
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    """It works, with less than there could be."""
+    FAIL = "fail"
+    """The platform, or a part of it, cannot work like this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The result of one check."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    remedy: str = ""
+
+
+def check_all(settings: Settings) -> list[Check]:
+    """Every check, in the order in which a newcomer should mend them."""
+    checks: list[Callable[[Settings], Check]] = [
+        _python,
+        _git,
+        _redis_server,
+        _namespaces,
+        _landlock,
+        _docker,
+        _home,
+        _disk,
+        _redis,
+        _daemons,
+        lambda settings: _port(settings, "gateway", settings.bind, settings.port),
+        lambda settings: _port(settings, "control", settings.control_bind, settings.effective_control_port),
+    ]
+    return [check(settings) for check in checks]
+
+
+def _python(settings: Settings) -> Check:
+    found = f"{platform.python_version()} ({sys.executable})"
+    if sys.version_info >= MIN_PYTHON:
+        return Check("python", Verdict.OK, found)
+    return Check("python", Verdict.FAIL, found, f"install Python {_dotted(MIN_PYTHON)} or newer")
+
+
+def _git(settings: Settings) -> Check:
+    said = _output("git", "--version")
+    version = re.search(r"(\d+)\.(\d+)", said or "")
+    if version is None:
+        return Check("git", Verdict.FAIL, "not found", f"install Git {_dotted(MIN_GIT)} or newer")
+    if (int(version[1]), int(version[2])) < MIN_GIT:
+        return Check("git", Verdict.FAIL, said or "", f"install Git {_dotted(MIN_GIT)} or newer")
+    return Check("git", Verdict.OK, (said or "").removeprefix("git version "))
+
+
+def _redis_server(settings: Settings) -> Check:
+    if settings.redis:
+        return Check("redis-server", Verdict.OK, "not needed: the setting `redis` names a server")
+    try:
+        binary = find_binary()
+    except Unavailable as error:
+        return Check("redis-server", Verdict.FAIL, "not found", str(error))
+    return Check("redis-server", Verdict.OK, f"{binary}: {_output(str(binary), '--version') or 'no version'}")
+
+
+def _namespaces(settings: Settings) -> Check:
+    missing = [name for name in ("user", "pid", "net", "mnt") if not Path("/proc/self/ns", name).exists()]
+    if missing:
+        return Check(
+            "namespaces",
+            Verdict.WARN,
+            f"the kernel has no {', '.join(missing)} namespaces",
+            "sandboxes run with less isolation; use a kernel with namespaces, or the docker backend",
+        )
+    if os.geteuid() != 0 and _read_number("/proc/sys/user/max_user_namespaces") == 0:
+        return Check(
+            "namespaces",
+            Verdict.WARN,
+            "users may not create namespaces",
+            "allow it with `sysctl user.max_user_namespaces=15000`, or use the docker backend",
+        )
+    return Check("namespaces", Verdict.OK, "user, pid, net and mnt")
+
+
+def _landlock(settings: Settings) -> Check:
+    libc = ctypes.CDLL(None, use_errno=True)
+    version = libc.syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _LANDLOCK_VERSION_FLAG)
+    if version > 0:
+        return Check("landlock", Verdict.OK, f"version {version}")
+    why = errno.errorcode.get(ctypes.get_errno(), "unknown")
+    return Check(
+        "landlock",
+        Verdict.WARN,
+        f"not available ({why})",
+        "sandboxes run without it; a kernel from 5.13 on with `landlock` in its `lsm=` list has it",
+    )
+
+
+def _docker(settings: Settings) -> Check:
+    if shutil.which("docker") is None:
+        return Check(
+            "docker",
+            Verdict.WARN,
+            "not found",
+            "pools with `isolation: docker` or `gvisor` need it, and untrusted code needs such a pool",
+        )
+    version = _output("docker", "version", "--format", "{{.Server.Version}}")
+    if not version:
+        return Check(
+            "docker", Verdict.WARN, "installed, but its daemon does not answer", "start the Docker daemon"
+        )
+    return Check("docker", Verdict.OK, version)
+
+
+def _home(settings: Settings) -> Check:
+    root = settings.home.root
+    if not root.exists():
+        parent = next(folder for folder in root.parents if folder.exists())
+        if os.access(parent, os.W_OK):
+            return Check("home", Verdict.OK, f"{root} will be created at the first start")
+        return Check(
+            "home", Verdict.FAIL, f"{root} cannot be created in {parent}", "choose another folder with --home"
+        )
+    found = root.stat()
+    if found.st_uid != os.getuid():
+        return Check(
+            "home",
+            Verdict.FAIL,
+            f"{root} belongs to another user",
+            "run as that user, or choose another --home",
+        )
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        return Check("home", Verdict.WARN, f"others may enter {root}", f"chmod 700 {root}")
+    return Check("home", Verdict.OK, f"{root}, closed to others")
+
+
+def _disk(settings: Settings) -> Check:
+    root = settings.home.root
+    where = next(folder for folder in (root, *root.parents) if folder.exists())
+    free = shutil.disk_usage(where).free
+    found = f"{free / (1 << 30):.1f} GiB free at {where}"
+    if free < FULL_DISK_BYTES:
+        return Check(
+            "disk", Verdict.FAIL, found, "free some space: pushes and Redis's file are about to fail"
+        )
+    if free < LOW_DISK_BYTES:
+        return Check("disk", Verdict.WARN, found, "free some space, e.g. old entries in the trash folder")
+    return Check("disk", Verdict.OK, found)
+
+
+def _redis(settings: Settings) -> Check:
+    from uhlp_core.store import UNAVAILABLE, connect
+
+    async def ping() -> None:
+        store = connect(settings)
+        try:
+            await store.ping()
+        finally:
+            await store.aclose()
+
+    try:
+        asyncio.run(ping())
+    except UNAVAILABLE as error:
+        if settings.redis:
+            return Check("redis", Verdict.FAIL, str(error), "check the setting `redis` and that server")
+        return Check("redis", Verdict.WARN, "not running", "start the platform with `uhlp up`")
+    return Check("redis", Verdict.OK, "answers")
+
+
+def _daemons(settings: Settings) -> Check:
+    """Whether the registry daemon's door answers: the supervisor brings the others back by itself."""
+    with socket.socket(socket.AF_UNIX) as door:
+        try:
+            door.connect(str(settings.home.receive_socket))
+        except OSError:
+            return Check("daemons", Verdict.WARN, "not running", "start the platform with `uhlp up`")
+    return Check("daemons", Verdict.OK, "the registry daemon answers")
+
+
+def _port(settings: Settings, name: str, host: str, port: int) -> Check:
+    if port == 0:
+        return Check(name, Verdict.OK, f"any free port on {host}")
+    if _running(settings):
+        return Check(name, Verdict.OK, f"{host}:{port} is ours")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            setting = "port" if name == "gateway" else "control_port"
+            return Check(
+                name,
+                Verdict.FAIL,
+                f"{host}:{port}: {os.strerror(error.errno or 0)}",
+                f"stop what listens there, or choose another port (setting `{setting}`)",
+            )
+    return Check(name, Verdict.OK, f"{host}:{port} is free")
+
+
+def _running(settings: Settings) -> bool:
+    return _daemons(settings).verdict == Verdict.OK
+
+
+def _output(*command: str) -> str | None:
+    """What a command prints; None if it is not there, fails, or hangs."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _read_number(path: str) -> int | None:
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))

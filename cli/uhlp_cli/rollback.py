@@ -1,0 +1,211 @@
+"""`uhlp rollback`: a new commit on main whose tree is that of an earlier one."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from uhlp_core.errors import InvalidInput, NotFound, Unavailable
+from uhlp_core.ids import PLATFORM_APP, PRODUCTION_BRANCH
+
+from uhlp_cli.frame import Command, ExitCode, Invocation
+from uhlp_cli.live import with_redis
+from uhlp_cli.output import clean, line, short
+from uhlp_cli.repos import existing_app, git
+
+if TYPE_CHECKING:
+    from uhlp_core.settings import Settings
+    from uhlp_core.store import Store
+    from uhlp_reconcilers.rollouts import Progress
+
+MAX_UNDONE_NAMED = 20
+"""Commits that the message names; the rest is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a rollback will do."""
+
+    head: str
+    target: str
+    tree: str
+    undone: tuple[str, ...]
+    """`<short> <subject>` of each commit that it takes back, newest first."""
+
+
+@click.command("rollback", cls=Command)
+@click.argument("app")
+@click.option("--to", "revision", metavar="REV", help="A commit, tag or branch; see above for the default.")
+@click.option("--message", "-m", metavar="TEXT", help="Why: added to the commit's message.")
+@click.option("--no-wait", is_flag=True, help="Do not wait until it is live.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait until it is live.",
+)
+@click.pass_obj
+def rollback(
+    invocation: Invocation,
+    app: str,
+    revision: str | None,
+    message: str | None,
+    no_wait: bool,
+    timeout: float,
+) -> None:
+    """Take APP back to an earlier revision: a new commit on main with the old content.
+
+    Without --to: the last revision that served, if the newest commit does not serve; else the nearest
+    ancestor with other content. Nothing is rewritten: `git revert` of the new commit undoes it.
+
+    With --json: {app, commit, target, undone, live, message}; live is null with --no-wait.
+    """
+    repo = existing_app(invocation.home, app)
+    plan = _plan(repo, revision)
+    _validate(invocation.settings, repo, app, plan)
+    commit = _commit(repo, plan, message)
+    if not invocation.json:
+        line(f"✔ {short(commit)} on {PRODUCTION_BRANCH}: the content of {short(plan.target)}", fg="green")
+    document = {"app": app, "commit": commit, "target": plan.target, "undone": list(plan.undone)}
+    if no_wait or app == PLATFORM_APP:
+        invocation.answer({**document, "live": None, "message": ""}, f"See `uhlp status {app}`.")
+        return
+    try:
+        last = _wait(invocation, app, commit, timeout)
+    except Unavailable as error:
+        invocation.report(
+            Unavailable(f"the commit is made, but whether it is live is not known: {error}", code=error.code),
+            **document,
+        )
+        sys.exit(ExitCode.NOT_RUNNING)
+    if last is not None and last.live:
+        invocation.answer({**document, "live": True, "message": last.message}, "✔ live")
+        return
+    why = last.message if last else "no daemon has reported"
+    verdict = "not live" if last and last.done else f"not live after {timeout:g} s"
+    invocation.answer(
+        {**document, "live": False, "message": why},
+        f"✘ {verdict}: {clean(why)}\n  the commit is made; see `uhlp status {app}`",
+    )
+    sys.exit(ExitCode.PROBLEM)
+
+
+def _plan(repo: Path, revision: str | None) -> Plan:
+    from uhlp_state.applied import applied_revision
+    from uhlp_state.git_repo import read_ref
+
+    head = read_ref(repo, PRODUCTION_BRANCH)
+    if head is None:
+        raise NotFound(f"{repo.stem} has no commit on {PRODUCTION_BRANCH} yet", code="NO_COMMIT")
+    if revision is not None:
+        target = _resolve(repo, revision)
+    else:
+        applied = applied_revision(repo, PRODUCTION_BRANCH)
+        serving_other = applied is not None and applied != head and _tree(repo, applied) != _tree(repo, head)
+        target = applied if applied and serving_other else _earlier(repo, head)
+    tree = _tree(repo, target)
+    if tree == _tree(repo, head):
+        raise InvalidInput(
+            f"{PRODUCTION_BRANCH} has the content of {short(target)} already; name another one with --to",
+            code="NOTHING_TO_DO",
+        )
+    listed = git(repo, "log", "--first-parent", "--format=%h %s", f"{target}..{head}", "--")
+    return Plan(head, target, tree, tuple(listed.splitlines()))
+
+
+def _resolve(repo: Path, revision: str) -> str:
+    from uhlp_core.errors import UhlpError
+
+    try:
+        return git(repo, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    except UhlpError:
+        raise NotFound(
+            f"{repo.stem} has no commit {revision!r}; `git log` in a clone shows what there is",
+            code="REVISION_NOT_FOUND",
+        ) from None
+
+
+def _earlier(repo: Path, head: str) -> str:
+    """The nearest first-parent ancestor whose tree is not the head's."""
+    (_, current), *older = (
+        text.split() for text in git(repo, "log", "--first-parent", "--format=%H %T", head, "--").splitlines()
+    )
+    for commit, tree in older:
+        if tree != current:
+            return commit
+    raise NotFound(
+        f"{repo.stem} has no earlier content to go back to; push another commit", code="NOTHING_EARLIER"
+    )
+
+
+def _tree(repo: Path, commit: str) -> str:
+    return git(repo, "rev-parse", "--verify", f"{commit}^{{tree}}")
+
+
+def _validate(settings: "Settings", repo: Path, app: str, plan: Plan) -> None:
+    """Refuse a revision that a push of it would be refused for: the rules may have changed since."""
+    from uhlp_state.git_tree import GitTree
+    from uhlp_state.parse_cache import ParseCache
+    from uhlp_state.receive import check_commit, current_platform
+
+    problems = check_commit(
+        GitTree.at(repo, plan.target),
+        app,
+        plan.target,
+        plan.tree,
+        ParseCache(),
+        current_platform(settings.home.repos),
+    )
+    if problems:
+        listed = "\n".join(clean(problem.format()) for problem in problems)
+        raise InvalidInput(
+            f"{short(plan.target)} is not valid, so nothing was changed:\n{listed}", code="INVALID_STATE"
+        )
+
+
+def _commit(repo: Path, plan: Plan, why: str | None) -> str:
+    from uhlp_cli.committing import commit_tree
+
+    subject = git(repo, "log", "-1", "--format=%s", plan.target, "--")
+    text = f"Rollback to {short(plan.target)}: {subject}\n"
+    if why:
+        text += f"\n{why}\n"
+    if plan.undone:
+        text += "\nUndoes:\n" + "".join(f"  {one}\n" for one in plan.undone[:MAX_UNDONE_NAMED])
+        if (more := len(plan.undone) - MAX_UNDONE_NAMED) > 0:
+            text += f"  and {more} more\n"
+    return commit_tree(repo, plan.head, plan.tree, text)
+
+
+def _wait(invocation: Invocation, app: str, commit: str, seconds: float) -> "Progress | None":
+    """Follow the commit until it is live or refused, or the time is over; returns where it stands."""
+
+    async def work(store: "Store") -> "Progress | None":
+        import asyncio
+        import contextlib
+
+        from uhlp_core.wake import listen
+        from uhlp_reconcilers.rollouts import Rollouts
+
+        rollouts = Rollouts(store)
+
+        async def pass_on() -> None:
+            async for _, deployment in listen(store, "status"):
+                rollouts.changed(deployment)
+
+        listening = asyncio.create_task(pass_on())
+        last = None
+        try:
+            async for last in rollouts.follow(app, commit, seconds):
+                if not invocation.json and not last.done:
+                    line(f"· {clean(last.message)}", dim=True)
+        finally:
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listening
+        return last
+
+    return with_redis(invocation.settings, work)

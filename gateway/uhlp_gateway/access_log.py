@@ -1,0 +1,107 @@
+"""The access log: one JSON line per request in the app's log, written behind the requests' backs.
+
+A request only appends to a list. Every FLUSH_SECONDS the lines are formatted and written by a thread, one
+write per app, so that neither a slow disk nor a rotated file touches a request.
+"""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+from uhlp_core.home import Home
+
+FLUSH_SECONDS = 0.25
+MAX_LINES = 100_000
+"""Lines held between flushes: about five seconds of the highest rate; the rest is counted, not kept."""
+
+_log = logging.getLogger(__name__)
+
+
+class AccessLine(NamedTuple):
+    """One answered request."""
+
+    ts: float
+    app: str
+    deployment: str
+    commit: str
+    component: str
+    request_id: str
+    method: str
+    path: str
+    status: int
+    seconds: float
+    bytes: int
+
+
+class AccessLog:
+    """Collects lines and appends them to `<home>/logs/<app>/app.log`."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._lines: list[AccessLine] = []
+        self._dropped = 0
+
+    def add(self, line: AccessLine) -> None:
+        if len(self._lines) < MAX_LINES:
+            self._lines.append(line)
+        else:
+            self._dropped += 1
+
+    async def run(self) -> None:
+        """Flush for ever; what is left when cancelled is for a last `flush`."""
+        while True:
+            await asyncio.sleep(FLUSH_SECONDS)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what has been collected; never raises for a full or missing disk."""
+        lines, self._lines = self._lines, []
+        dropped, self._dropped = self._dropped, 0
+        if dropped:
+            _log.warning("%d lines of the access log were dropped: the disk does not keep up", dropped)
+        if lines:
+            await asyncio.to_thread(self._write, lines)
+
+    def _write(self, lines: list[AccessLine]) -> None:
+        by_app: dict[str, list[bytes]] = {}
+        for line in lines:
+            by_app.setdefault(line.app, []).append(_format(line))
+        for app, formatted in by_app.items():
+            try:
+                append(self._home.app_log(app), b"".join(formatted))
+            except OSError as error:
+                _log.warning("cannot append to the log: %s", error, extra={"app": app})
+
+
+def append(path: Path, data: bytes) -> None:
+    """Append with one write, so that lines of several processes never mix; raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        os.write(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
+def _format(line: AccessLine) -> bytes:
+    milliseconds = round(line.seconds * 1000, 3)
+    document = {
+        "ts": line.ts,
+        "level": "info" if line.status < 500 else "error",
+        "stream": "access",
+        "app": line.app,
+        "deployment": line.deployment,
+        "commit": line.commit,
+        "component": line.component,
+        "requestId": line.request_id,
+        "method": line.method,
+        "path": line.path,
+        "status": line.status,
+        "durationMs": milliseconds,
+        "bytes": line.bytes,
+        "message": f"{line.method} {line.path} {line.status} {milliseconds} ms",
+    }
+    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)

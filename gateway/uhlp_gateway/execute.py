@@ -1,0 +1,156 @@
+"""Run one request in a sandbox: take a lane, send `/execute`, and decide what a failure on the way means.
+
+Nothing is lost when an instance is replaced: a request that could not be sent goes to another lane. One that
+was sent is never sent again, unless its method is idempotent and its instance is gone.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from uhlp_gateway.connection import Connection, ConnectionLost, DeadlinePassed, Reply, connect, message
+from uhlp_gateway.lanes import Lane, Pool, PoolBusy
+from uhlp_gateway.problems import Problem
+from uhlp_gateway.table import Component
+
+TIMEOUT_GRACE_SECONDS = 1.0
+"""The runner ends a handler at its timeout and says so; this is how much longer we wait for that."""
+
+CONTROL_SECONDS = 1.0
+"""For a question to an instance's `execute.sock` beside the requests: it answers at once or is gone."""
+
+RETRY_AFTER_SECONDS = 1
+"""What a refused client is told to wait; queues drain in seconds or not at all."""
+
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+
+_BUSY = frozenset({429, 503})
+
+_background: set["asyncio.Task[None]"] = set()
+
+
+def pool_busy() -> Problem:
+    return Problem(
+        503,
+        "POOL_BUSY",
+        "every instance that could answer is busy; try again in a moment",
+        headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+    )
+
+
+async def execute(
+    pool: Pool, component: Component, request_id: str, trace_id: str | None, request_data: bytes, method: str
+) -> Reply:
+    """Send a request to the component's sandbox and return the runner's answer.
+
+    `request_data` is the JSON of specification 2.4's `requestData`. Raises Problem.
+    """
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + pool.limits.queue_timeout
+    retried = False
+    while True:
+        lane = pool.take()
+        if lane is None:
+            try:
+                lane = await pool.wait()
+            except PoolBusy:
+                raise pool_busy() from None
+        connection: Connection | None = None
+        try:
+            try:
+                connection = await lane.open()
+            except OSError:
+                pool.set_aside(lane)
+                if loop.time() >= give_up:
+                    raise pool_busy() from None
+                continue
+            connection.deadline = loop.time() + component.timeout + TIMEOUT_GRACE_SECONDS
+            pool.watch()
+            reply = await connection.request(_message(component, lane, request_id, trace_id, request_data))
+            if reply.status not in _BUSY:
+                return reply
+            pool.set_aside(lane)
+            if loop.time() >= give_up:
+                raise pool_busy()
+        except asyncio.CancelledError:
+            if connection is not None:
+                _in_background(_cancel(lane, request_id))
+            raise
+        except DeadlinePassed:
+            _in_background(_cancel(lane, request_id))
+            raise Problem(504, "HANDLER_TIMEOUT", "the handler did not answer in time") from None
+        except ConnectionLost:
+            outcome, reachable = await _outcome(lane, request_id)
+            if outcome is not None:
+                return outcome
+            if not reachable:
+                pool.set_aside(lane)
+                if method in IDEMPOTENT and not retried:
+                    retried = True
+                    continue
+            raise Problem(
+                502, "SANDBOX_LOST", "the sandbox ended before it had answered; whether it acted is unknown"
+            ) from None
+        finally:
+            if connection is not None:
+                lane.give_back(connection)
+            pool.release(lane)
+
+
+def _message(
+    component: Component, lane: Lane, request_id: str, trace_id: str | None, request_data: bytes
+) -> bytes:
+    # Ids are checked texts without quotes or line ends, so they are joined as they are.
+    body = b"".join(
+        (
+            b'{"requestId":"',
+            request_id.encode(),
+            b'","requestData":',
+            request_data,
+            b',"context":{',
+            lane.context,
+            component.context,
+            b"}",
+        )
+    )
+    trace = f"X-Trace-ID: {trace_id}\r\n" if trace_id else ""
+    return message("POST", "/execute", body, headers=f"X-Request-ID: {request_id}\r\n{trace}")
+
+
+async def _outcome(lane: Lane, request_id: str) -> tuple[Reply | None, bool]:
+    """What the instance says became of a request whose lane hung up, and whether it could be asked."""
+    try:
+        reply = await _control(lane, "GET", f"/outcome?requestId={quote(request_id)}", b"")
+    except (OSError, ConnectionLost, TimeoutError):
+        return None, False
+    if reply.status != 200:
+        return None, True
+    try:
+        found = orjson.loads(reply.body)
+        return Reply(500, orjson.dumps({"error": found["code"], "details": found.get("message", "")})), True
+    except (ValueError, KeyError, TypeError):
+        return None, True
+
+
+async def _cancel(lane: Lane, request_id: str) -> None:
+    with contextlib.suppress(OSError, ConnectionLost, TimeoutError):
+        await _control(lane, "POST", "/cancel", orjson.dumps({"requestId": request_id}))
+
+
+def _in_background(work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.create_task(work)
+    _background.add(task)  # the loop itself keeps no strong reference
+    task.add_done_callback(_background.discard)
+
+
+async def _control(lane: Lane, method: str, target: str, body: bytes) -> Reply:
+    async with asyncio.timeout(CONTROL_SECONDS):
+        connection = await connect(f"{lane.directory}/execute.sock")
+        try:
+            return await connection.request(message(method, target, body))
+        finally:
+            connection.close()

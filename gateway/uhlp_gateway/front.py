@@ -1,0 +1,284 @@
+"""The way of one request: resolve the deployment, match, read the body, execute, respond, count, log.
+
+Each step raises Problem to end a request early; everything is answered here, in one place, and nothing that
+can wait (log files, Redis) is touched on the way.
+"""
+
+import asyncio
+import logging
+import time
+from urllib.parse import urlsplit
+
+import orjson
+from aiohttp import web
+from multidict import CIMultiDict
+from uhlp_core.ids import is_request_id, new_request_id
+from uhlp_core.settings import Settings
+from uhlp_state.model.components import HandlerType
+from uhlp_state.routes import Match, MethodNotAllowed
+
+from uhlp_gateway.access_log import AccessLine, AccessLog
+from uhlp_gateway.body import read_body
+from uhlp_gateway.demand import Demand
+from uhlp_gateway.execute import execute
+from uhlp_gateway.platform_pages import PlatformPages
+from uhlp_gateway.problems import REQUEST_ID_HEADER, SERVER, Problem, printable
+from uhlp_gateway.request_data import request_data
+from uhlp_gateway.resolve import Resolver
+from uhlp_gateway.respond import BadResult, ResponseSchemaViolation, respond
+from uhlp_gateway.static_files import StaticFiles
+from uhlp_gateway.table import Component, Table
+from uhlp_gateway.tables import Tables
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+CLIENT_GONE = 499
+"""Status in log and metrics of a request whose client hung up; nobody gets it sent."""
+
+_log = logging.getLogger(__name__)
+
+
+class Exchange:
+    """What is known of one request so far."""
+
+    __slots__ = ("component", "path", "prefix", "request", "request_id", "table")
+
+    def __init__(self, request: web.BaseRequest, request_id: str, path: str) -> None:
+        self.request = request
+        self.request_id = request_id
+        self.path = path
+        """Raw, with query, as the app sees it."""
+        self.prefix = ""
+        """What was taken off the path that the client asked for."""
+        self.table: Table | None = None
+        self.component: Component | None = None
+
+
+class Front:
+    """Answers every request of the gateway."""
+
+    def __init__(
+        self, settings: Settings, tables: Tables, access_log: AccessLog, demand: Demand, pages: PlatformPages
+    ) -> None:
+        self._tables = tables
+        self._access_log = access_log
+        self._demand = demand
+        self._pages = pages
+        self._resolver = Resolver(settings.domain)
+        self._static = StaticFiles()
+        self._in_flight = 0
+        self._idle: asyncio.Event | None = None
+        """Set by the last request under way, once somebody waits for that."""
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The handler of aiohttp's low-level server."""
+        started = time.perf_counter()
+        given = request.headers.get(REQUEST_ID_HEADER)
+        request_id = given if given is not None and is_request_id(given) else new_request_id()
+        exchange = Exchange(request, request_id, request.raw_path)
+        status = CLIENT_GONE
+        size = 0
+        self._in_flight += 1
+        try:
+            try:
+                response = await self._answer(exchange)
+            except Problem as problem:
+                response = self._problem(exchange, problem)
+            except Exception:
+                _log.exception("a request failed", extra={"requestId": request_id})
+                response = self._problem(
+                    exchange, Problem(500, "INTERNAL_ERROR", "the gateway failed; its log says more")
+                )
+            status = response.status
+            body = response.body
+            size = len(body) if isinstance(body, bytes) else 0
+            if self._pages.draining:
+                response.force_close()
+            return response
+        finally:
+            self._in_flight -= 1
+            if self._idle is not None and not self._in_flight:
+                self._idle.set()
+            self._account(exchange, status, size, time.perf_counter() - started)
+
+    async def idle(self) -> None:
+        """Wait until no request is under way."""
+        self._idle = asyncio.Event()
+        if self._in_flight:
+            await self._idle.wait()
+
+    async def _answer(self, exchange: Exchange) -> web.Response:
+        request = exchange.request
+        host = request.headers.get("Host", "")
+        if not exchange.path.startswith("/"):
+            host, exchange.path = _absolute(exchange.path, host)
+        target = self._resolver.resolve(host, exchange.path)
+        if target is None:
+            return self._pages.respond(request, exchange.path, exchange.request_id)
+        table = self._tables.by_deployment.get(target.deployment)
+        if table is None:
+            raise Problem(404, "APP_NOT_FOUND", "no app is served under this name")
+        exchange.table, exchange.prefix = table, target.prefix
+        if not target.path:
+            return _redirect(exchange, "/", exchange.path.partition("?")[2])
+        exchange.path = target.path
+        if table.suspended:
+            raise Problem(
+                503, "APP_SUSPENDED", "this app is suspended for now", headers={"Retry-After": "60"}
+            )
+        if table.on_demand:
+            self._demand.note(table.deployment)
+        path, _, query = target.path.partition("?")
+        method = request.method
+        match = table.routes.match(path, method) if method in METHODS else None
+        if isinstance(match, Match):
+            return await self._run(exchange, table, match)
+        return await self._without_route(exchange, table, match, path, query)
+
+    async def _without_route(
+        self, exchange: Exchange, table: Table, match: MethodNotAllowed | None, path: str, query: str
+    ) -> web.Response:
+        """Static files, then the other form of the path, then why there is nothing."""
+        method = exchange.request.method
+        if method not in METHODS:
+            raise Problem(501, "METHOD_NOT_IMPLEMENTED", f"the method {printable(method)[:40]} is not served")
+        allow = match.allow if match is not None else ()
+        file = self._static.find(table, path)
+        if file is not None:
+            if method in ("GET", "HEAD"):
+                return await self._static.respond(table, file, exchange.request, exchange.request_id)
+            allow = (*allow, "GET", "HEAD")
+        if allow:
+            allowed = ", ".join(sorted({*allow, "OPTIONS"}))
+            if method == "OPTIONS":
+                headers = CIMultiDict(
+                    {"Allow": allowed, "Server": SERVER, REQUEST_ID_HEADER: exchange.request_id}
+                )
+                return web.Response(status=204, headers=headers)
+            raise Problem(
+                405,
+                "METHOD_NOT_ALLOWED",
+                f"{method} is not among the methods of this path: {allowed}",
+                headers={"Allow": allowed},
+            )
+        other = table.routes.slash_variant(path, method)
+        if other is None and method in ("GET", "HEAD") and self._static.find(table, f"{path}/") is not None:
+            other = f"{path}/"
+        if other is not None and not other.startswith("//"):
+            return _redirect(exchange, other, query)
+        raise Problem(404, "NOT_FOUND", "nothing is served under this path")
+
+    async def _run(self, exchange: Exchange, table: Table, match: Match[Component]) -> web.Response:
+        request = exchange.request
+        component = exchange.component = match.value
+        if component.handler_type is not HandlerType.JIT:
+            raise Problem(
+                501,
+                "HANDLER_TYPE_NOT_AVAILABLE",
+                f"the component is of type {component.handler_type}, which this release cannot run",
+            )
+        body = await read_body(request, table.max_body) if request.body_exists else b""
+        if component.request_schema is not None:
+            _check_request(component, body)
+        pool = self._tables.pools[table.deployment].by_name[component.pool]
+        data = request_data(
+            request.method,
+            exchange.path,
+            match.pattern.text,
+            match.parameters,
+            request.raw_headers,
+            body,
+        )
+        if table.on_demand and not pool.awake:
+            pool.release(await self._demand.hold(table, pool))
+        sent = time.perf_counter()
+        reply = await execute(pool, component, exchange.request_id, _trace_id(request), data, request.method)
+        component.metrics.execute.observe(time.perf_counter() - sent)
+        try:
+            return respond(reply, component.response_schema, exchange.request_id)
+        except BadResult as error:
+            _log.error(
+                "%s",
+                error,
+                extra={
+                    "app": table.app,
+                    "deployment": table.deployment,
+                    "commit": table.commit,
+                    "component": component.id,
+                    "requestId": exchange.request_id,
+                },
+            )
+            code = "RESPONSE_SCHEMA_VIOLATION" if isinstance(error, ResponseSchemaViolation) else "BAD_RESULT"
+            raise Problem(
+                502, code, "the handler returned something that cannot be sent; the app's log says more"
+            ) from None
+
+    def _problem(self, exchange: Exchange, problem: Problem) -> web.Response:
+        return problem.response(
+            exchange.request_id,
+            exchange.prefix + exchange.path.partition("?")[0],
+            close=problem.status in (408, 413),
+        )
+
+    def _account(self, exchange: Exchange, status: int, size: int, seconds: float) -> None:
+        table, component = exchange.table, exchange.component
+        if table is None:
+            return
+        metrics = table.metrics if component is None else component.metrics
+        metrics.count(status, seconds)
+        self._access_log.add(
+            AccessLine(
+                time.time(),
+                table.app,
+                table.deployment,
+                table.commit,
+                metrics.component,
+                exchange.request_id,
+                exchange.request.method,
+                exchange.path,
+                status,
+                seconds,
+                size,
+            )
+        )
+
+
+def _absolute(target: str, host: str) -> tuple[str, str]:
+    """Host and path of a request target that is no path (RFC 9112, 3.2)."""
+    if "://" not in target:  # `*` of OPTIONS, or the authority of CONNECT
+        return host, "/"
+    parts = urlsplit(target)
+    return parts.netloc, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def _redirect(exchange: Exchange, path: str, query: str) -> web.Response:
+    location = exchange.prefix + path + (f"?{query}" if query else "")
+    headers = CIMultiDict({"Location": location, "Server": SERVER, REQUEST_ID_HEADER: exchange.request_id})
+    return web.Response(status=308, headers=headers)
+
+
+def _trace_id(request: web.BaseRequest) -> str | None:
+    """The id of the trace that the request belongs to: X-Trace-ID, or what traceparent names."""
+    headers = request.headers
+    found = headers.get("X-Trace-ID")
+    if found is None:
+        parent = headers.get("traceparent")
+        if parent is None:
+            return None
+        parts = parent.split("-")
+        found = parts[1] if len(parts) >= 4 else ""
+    return found if is_request_id(found) else None
+
+
+def _check_request(component: Component, body: bytes) -> None:
+    assert component.request_schema is not None
+    try:
+        document = orjson.loads(body)
+    except ValueError as error:
+        raise Problem(400, "INVALID_JSON", f"the body is not JSON: {error}") from None
+    if violations := component.request_schema.violations(document):
+        raise Problem(
+            422,
+            "REQUEST_SCHEMA_VIOLATION",
+            "the body does not conform to the component's requestSchema",
+            extra={"errors": violations},
+        )

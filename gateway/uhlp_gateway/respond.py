@@ -1,0 +1,190 @@
+"""Turns a runner's answer into the client's response (specification 2.4 and 3.4.6).
+
+What a handler returned is untrusted: it may set headers, but not frame the message, smuggle a second one, or
+speak for the connection. What went wrong inside a sandbox is told by its code only.
+"""
+
+import re
+from base64 import b64decode
+from functools import lru_cache
+from typing import Any
+
+import orjson
+from aiohttp import web
+from multidict import CIMultiDict
+
+from uhlp_gateway.connection import Reply
+from uhlp_gateway.problems import REQUEST_ID_HEADER, SERVER, Problem
+from uhlp_gateway.schemas import SchemaCheck
+
+JSON = "application/json"
+
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Headers that speak about one connection (RFC 9110, 7.6.1); they are never passed on."""
+
+_OURS = HOP_BY_HOP | {"content-length", "server", "date", REQUEST_ID_HEADER.lower()}
+_NO_BODY = frozenset({204, 205, 304})
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+
+_HANDLER_ERRORS = {
+    "HANDLER_TIMEOUT": (504, "the handler did not answer in time"),
+    "HANDLER_EXCEPTION": (500, "the handler raised an exception"),
+    "HANDLER_CRASHED": (500, "the handler's process ended"),
+    "OUT_OF_MEMORY": (500, "the handler needed more memory than its pool allows"),
+    "PROCESS_LIMIT_EXCEEDED": (500, "the handler started more processes than its pool allows"),
+    "OUTPUT_LIMIT_EXCEEDED": (500, "the handler printed or returned more than its pool allows"),
+    "RESULT_NOT_SERIALISABLE": (500, "the handler's result is not JSON"),
+    "RESULT_FORMAT_MISMATCH": (500, "the handler's result is not of the expected format"),
+    "HANDLER_NOT_FOUND": (500, "the handler's script or function is missing in this revision"),
+    "HANDLER_IMPORT_FAILED": (500, "the handler's script cannot be imported"),
+    "CANCELLED": (503, "the request was cancelled"),
+}
+_SEE_LOG = "; the app's log says more under this requestId"
+
+
+class BadResult(Exception):
+    """The result cannot be sent; the text is for the app's log."""
+
+
+def respond(reply: Reply, schema: SchemaCheck | None, request_id: str) -> web.Response:
+    """The response for a runner's answer.
+
+    Raises Problem, and BadResult with what is wrong with the result.
+    """
+    try:
+        result = orjson.loads(reply.body)
+    except ValueError:
+        raise BadResult("the sandbox's answer is not JSON") from None
+    if not isinstance(result, dict):
+        raise BadResult("the sandbox's answer is not a JSON object")
+    if reply.status != 200:
+        raise handler_problem(result.get("error"))
+    kind, data = result.get("resultType"), result.get("data")
+    if kind == "httpResponse":
+        return _http_response(data, schema, request_id)
+    if kind == "error":
+        raise _application_error(data)
+    if kind not in ("generic", "workflowStep"):
+        raise BadResult(f"unknown resultType {kind!r}")
+    _check(schema, data)
+    headers = CIMultiDict({"Content-Type": JSON, "Server": SERVER, REQUEST_ID_HEADER: request_id})
+    return web.Response(body=orjson.dumps(data), headers=headers)
+
+
+def handler_problem(code: object) -> Problem:
+    """The problem for a runner's error code; an unknown one tells nothing."""
+    if not isinstance(code, str) or code not in _HANDLER_ERRORS:
+        return Problem(500, "SANDBOX_ERROR", f"the sandbox failed{_SEE_LOG}")
+    status, detail = _HANDLER_ERRORS[code]
+    return Problem(status, code, detail + _SEE_LOG)
+
+
+def _application_error(data: Any) -> Problem:
+    """An AppError: the application's own, so its words are passed on."""
+    if not isinstance(data, dict):
+        raise BadResult("the data of an error is not an object")
+    status = data.get("statusCode")
+    if not isinstance(status, int) or not 400 <= status <= 599:
+        status = 400
+    details = data.get("details")
+    return Problem(
+        status,
+        str(data.get("code") or "APPLICATION_ERROR"),
+        str(data.get("message") or ""),
+        extra=None if details is None else {"details": details},
+    )
+
+
+def _http_response(data: Any, schema: SchemaCheck | None, request_id: str) -> web.Response:
+    if not isinstance(data, dict):
+        raise BadResult("the data of an httpResponse is not an object")
+    status = data.get("statusCode")
+    if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 599:
+        raise BadResult(f"statusCode must be a number from 200 to 599, not {status!r}")
+    headers: CIMultiDict[str] = CIMultiDict()
+    given = data.get("headers")
+    if given is not None:
+        if not isinstance(given, dict):
+            raise BadResult("headers must be an object of name: text, or name: list of texts")
+        for name, value in given.items():
+            _add_header(headers, name, value)
+    body = _body(data, headers)
+    if schema is not None and status < 400:
+        _check_body(schema, body)
+    if status in _NO_BODY:
+        body = b""
+    headers["Server"] = SERVER
+    headers[REQUEST_ID_HEADER] = request_id
+    return web.Response(status=status, body=body, headers=headers)
+
+
+def _add_header(headers: CIMultiDict[str], name: str, value: Any) -> None:
+    if _is_ours(name):
+        return
+    for one in value if isinstance(value, list) else (value,):
+        if isinstance(one, int) and not isinstance(one, bool):
+            one = str(one)
+        if not isinstance(one, str):
+            raise BadResult(f"the header {name!r} must be a text or a list of texts")
+        if "\r" in one or "\n" in one or "\0" in one:
+            raise BadResult(f"the header {name!r} holds a line end")
+        headers.add(name, one)
+
+
+@lru_cache(maxsize=1024)
+def _is_ours(name: str) -> bool:
+    """Whether a header is not the application's to set; raises BadResult if it is no header's name."""
+    if not _TOKEN.fullmatch(name):
+        raise BadResult(f"{name[:80]!r} cannot name a header")
+    return name.lower() in _OURS
+
+
+def _body(data: dict[str, Any], headers: CIMultiDict[str]) -> bytes:
+    """The body's bytes; gives it a Content-Type if the handler did not."""
+    body = data.get("body")
+    if body is None:
+        return b""
+    encoding = data.get("bodyEncoding", "utf8")
+    if not isinstance(body, str):
+        headers.setdefault("Content-Type", JSON)
+        return orjson.dumps(body)
+    if encoding == "utf8":
+        headers.setdefault("Content-Type", "text/plain; charset=utf-8")
+        return body.encode()
+    if encoding == "base64":
+        headers.setdefault("Content-Type", "application/octet-stream")
+        try:
+            return b64decode(body, validate=True)
+        except ValueError:
+            raise BadResult("the body is not base64") from None
+    raise BadResult(f"bodyEncoding must be utf8 or base64, not {encoding!r}")
+
+
+def _check_body(schema: SchemaCheck, body: bytes) -> None:
+    try:
+        document = orjson.loads(body)
+    except ValueError:
+        raise BadResult("the body is not JSON, as the responseSchema wants it") from None
+    _check(schema, document)
+
+
+def _check(schema: SchemaCheck | None, document: Any) -> None:
+    if schema is not None and (violations := schema.violations(document)):
+        told = "; ".join(f"{one['pointer'] or '/'}: {one['detail']}" for one in violations)
+        raise ResponseSchemaViolation(f"the result breaks the responseSchema: {told}")
+
+
+class ResponseSchemaViolation(BadResult):
+    """The handler kept the protocol, but not the component's responseSchema."""

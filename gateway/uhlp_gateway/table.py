@@ -1,0 +1,145 @@
+"""What one deployment serves: an immutable table, built away from the requests and swapped in whole.
+
+Everything that is the same for each request of a component is prepared here, down to the JSON bytes of the
+`/execute` context (specification 2.4) and the children of the metrics.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from uhlp_core.home import Home
+from uhlp_core.ids import Deployment
+from uhlp_state.documents import Lane, RoutesDoc
+from uhlp_state.model import ComponentDefinition, PoolDefinition
+from uhlp_state.model.components import HandlerType
+from uhlp_state.routes import RoutePattern, RouteTable
+from uhlp_state.snapshot import AppSnapshot, UiFile
+
+from uhlp_gateway.lanes import PoolLimits
+from uhlp_gateway.metrics import ComponentMetrics, component_metrics
+from uhlp_gateway.schemas import SchemaCheck
+
+NO_COMPONENT = "-"
+"""Label of requests that reach no component: static files, unknown paths."""
+
+STATE_CONFIG = {
+    "type": "mcp_tool",
+    "readTool": "core.state.getDefinitionFileContent",
+    "writeTool": "core.state.applyStateDiff",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A component as the gateway sees it."""
+
+    id: str
+    handler_type: HandlerType
+    pool: str
+    timeout: float
+    """Seconds that its handler may run."""
+    context: bytes
+    """The context's JSON without its opening brace: per request only what varies is put before it."""
+    request_schema: SchemaCheck | None
+    response_schema: SchemaCheck | None
+    metrics: ComponentMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One revision of one deployment, ready to serve."""
+
+    deployment: str
+    app: str
+    commit: str
+    generation: int
+    tree: str
+    suspended: bool
+    on_demand: bool
+    """Whether instances are started by the first request only."""
+    max_body: int
+    """Bytes."""
+    routes: RouteTable[Component]
+    ui: Mapping[str, UiFile]
+    ui_root: Path
+    limits: Mapping[str, PoolLimits]
+    lanes: Mapping[str, tuple[tuple[str, Lane], ...]]
+    """By pool: (instance, lane)."""
+    metrics: ComponentMetrics
+    """Of requests that reach no component."""
+
+
+def build(document: Mapping[str, Any], home: Home) -> Table:
+    """Make a table from a RoutesDoc. Slow and pure: meant for a worker thread.
+
+    Raises what a malformed document causes (KeyError, TypeError, ValueError).
+    """
+    doc = RoutesDoc.from_json(document)
+    snapshot = doc.snapshot
+    deployment = Deployment.parse(doc.deployment)
+    compiled = {path: SchemaCheck(schema) for path, schema in snapshot.schemas.items()}
+    routes = []
+    for definition in snapshot.components:
+        if definition.route_matcher is not None:
+            component = _component(definition, snapshot, deployment, compiled)
+            pattern = RoutePattern.parse(definition.route_matcher.path_pattern)
+            routes.append((pattern, definition.route_matcher.methods, component))
+    return Table(
+        deployment=deployment.id,
+        app=deployment.app,
+        commit=snapshot.commit,
+        generation=doc.generation,
+        tree=snapshot.tree,
+        suspended=doc.suspended,
+        on_demand=doc.on_demand,
+        max_body=snapshot.definition.max_body_bytes,
+        routes=RouteTable(routes),
+        ui=snapshot.ui,
+        ui_root=home.trees / deployment.app / snapshot.tree / "state" / "ui",
+        limits={name: _limits(pool) for name, pool in snapshot.pools.items()},
+        lanes=doc.pools,
+        metrics=component_metrics(deployment.id, NO_COMPONENT),
+    )
+
+
+def _limits(pool: PoolDefinition) -> PoolLimits:
+    return PoolLimits(pool.max_queue, pool.queue_timeout_seconds, pool.timeout_seconds)
+
+
+def _component(
+    definition: ComponentDefinition,
+    snapshot: AppSnapshot,
+    deployment: Deployment,
+    compiled: Mapping[str, SchemaCheck],
+) -> Component:
+    timeout = snapshot.pools[definition.target_pool_name].timeout_seconds
+    context = {
+        "appId": snapshot.app,
+        "componentId": definition.component_id,
+        "stateConfig": STATE_CONFIG,
+        "configuration": snapshot.component_configuration(definition.component_id),
+        "applicationInfo": {"deploymentMode": "staging" if deployment.preview else "production"},
+        "deployment": deployment.id,
+        "revision": snapshot.commit,
+        "tree": snapshot.tree,
+        "taskDetails": definition.task_details,
+        "expectedResultFormat": definition.expected_result_format,
+        "timeoutMs": round(timeout * 1000),
+    }
+    return Component(
+        id=definition.component_id,
+        handler_type=definition.handler_type,
+        pool=definition.target_pool_name,
+        timeout=timeout,
+        context=orjson.dumps(context)[1:],
+        request_schema=_schema(compiled, definition.request_schema),
+        response_schema=_schema(compiled, definition.response_schema),
+        metrics=component_metrics(deployment.id, definition.component_id),
+    )
+
+
+def _schema(compiled: Mapping[str, SchemaCheck], path: str | None) -> SchemaCheck | None:
+    return None if path is None else compiled[path]

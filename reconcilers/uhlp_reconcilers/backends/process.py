@@ -1,0 +1,287 @@
+"""Instances as processes of this machine: a runner each, in a session of its own, outliving the daemon.
+
+The record of an instance is `instance.json` in its folder, written before the runner starts and again
+with its pid and start time. Nothing is kept in memory that another daemon would need, save what only a
+parent is told: how its child ended.
+"""
+
+import asyncio
+import importlib.util
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from uhlp_core.home import Home
+
+from . import procfs
+from .protocol import BackendError, Instance, InstanceSpec, InstanceStats
+from .users import Users
+
+RECORD = "instance.json"
+CONFIG = "runner.json"
+
+SOCKET_PATH_LIMIT = 107
+"""Bytes of a Unix socket's path, without its NUL."""
+
+TMP_BYTES = 64 << 20
+"""Size of an instance's private /tmp, where it can have one."""
+
+
+class ProcessBackend:
+    """The `process` backend: contains accidents, and protects as far as kernel and user allow."""
+
+    name = "process"
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._users = Users(home.root / "users.json")
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+
+    def protection(self) -> tuple[list[str], list[str]]:
+        """What an instance started now would have in force, and what it would lack."""
+        probe = subprocess.run(
+            [_interpreter(), "-I", "-S", str(_runner_folder()), "--protection"],
+            capture_output=True,
+            check=True,
+        )
+        in_force, missing = json.loads(probe.stdout)
+        return in_force, missing
+
+    async def ensure(self, spec: InstanceSpec) -> Instance:
+        """Create and start the instance, or find it running. Raises BackendError."""
+        folder = self._folder(spec.instance)
+        found = self._read(folder)
+        if found is not None and found.alive and found.spec == spec.spec_hash:
+            return found
+        if found is not None:
+            await self.remove(found, grace=0)
+        try:
+            return await asyncio.to_thread(self._start, spec, folder)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise BackendError(f"{spec.instance}: could not be started: {error}") from error
+
+    async def list(self) -> list[Instance]:
+        """Every instance of this home. Raises BackendError rather than returning less than the truth."""
+        try:
+            folders = sorted(self._home.sandboxes.iterdir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise BackendError(f"{self._home.sandboxes}: {error}") from error
+        return [found for folder in folders if (found := self._read(folder)) is not None]
+
+    async def remove(self, instance: Instance, *, grace: float) -> None:
+        """Drain for at most `grace` seconds, end all of its processes and remove its folder."""
+        if instance.alive and grace > 0:
+            # SIGTERM is the runner's drain.
+            _signal(instance, signal.SIGTERM)
+            try:
+                await asyncio.wait_for(self.wait(instance), grace)
+            except TimeoutError:
+                instance.exit_reason = f"killed: not drained within {grace:g} s"
+        await asyncio.to_thread(_kill_tree, instance)
+        await self.wait(instance)
+        await asyncio.to_thread(shutil.rmtree, instance.dir, True)
+
+    async def wait(self, instance: Instance) -> None:
+        """Return once the runner has ended; `exit_reason` is then set."""
+        if instance.alive:
+            descriptor = os.pidfd_open(instance.pid)
+            try:
+                # Between the look and the pidfd the pid may have changed hands.
+                if instance.alive:
+                    await _readable(descriptor)
+            finally:
+                os.close(descriptor)
+        child = self._children.pop(instance.pid, None)
+        if child is not None:
+            instance.exit_reason = instance.exit_reason or _described(child.wait())
+        instance.exit_reason = instance.exit_reason or "ended"
+
+    def logs(self, instance: Instance) -> Path:
+        """The file its output is appended to. Raises BackendError."""
+        return Path(_record(instance.dir)["log"])
+
+    async def stats(self, instance: Instance) -> InstanceStats:
+        """What the runner and all of its processes use now. Raises BackendError if it has ended."""
+        if not instance.alive:
+            raise BackendError(f"{instance.instance} has ended; it uses nothing")
+        processes = await asyncio.to_thread(procfs.tree, instance.pid)
+        return InstanceStats(
+            rss_bytes=sum(process.rss_bytes for process in processes),
+            cpu_seconds=sum(process.cpu_seconds for process in processes),
+            processes=len(processes),
+        )
+
+    def _folder(self, instance: str) -> Path:
+        folder = self._home.sandboxes / instance
+        if folder.parent != self._home.sandboxes or instance in ("", ".", ".."):
+            raise BackendError(f"{instance!r} is not the name of an instance")
+        if len(os.fsencode(folder / "execute.sock")) > SOCKET_PATH_LIMIT:
+            raise BackendError(f"{folder}: too long for a socket's {SOCKET_PATH_LIMIT} bytes; shorten --home")
+        return folder
+
+    def _start(self, spec: InstanceSpec, folder: Path) -> Instance:
+        uid = self._users.uid_of(spec.app) if os.geteuid() == 0 else None
+        folder.mkdir(mode=0o700, parents=True)
+        record: dict[str, Any] = {
+            "instance": spec.instance,
+            "app": spec.app,
+            "deployment": spec.deployment,
+            "pool": spec.pool,
+            "spec": spec.spec_hash,
+            "log": str(spec.log),
+            "startedAt": time.time(),
+            "pid": 0,
+            "startTicks": 0,
+        }
+        _write(folder / RECORD, record)
+        _write(folder / CONFIG, _config(spec, folder, self._home.root, uid))
+        if uid is not None:
+            os.chown(folder, uid, uid)
+        spec.trees.mkdir(parents=True, exist_ok=True)
+        spec.log.parent.mkdir(parents=True, exist_ok=True)
+        with spec.log.open("ab") as log:
+            child = subprocess.Popen(
+                [_interpreter(), "-I", "-S", str(_runner_folder()), "--config", str(folder / CONFIG)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+                cwd="/",
+                start_new_session=True,
+            )
+        # Not reaped before `wait` asks, so its entry in /proc is there whatever has become of it.
+        process = procfs.read(child.pid)
+        assert process is not None, "a child that was not reaped is in /proc"
+        _write(folder / RECORD, record | {"pid": child.pid, "startTicks": process.started})
+        self._children[child.pid] = child
+        found = self._read(folder)
+        assert found is not None, "the record was just written"
+        return found
+
+    def _read(self, folder: Path) -> Instance | None:
+        """The instance in a folder; None if the folder vanished. A half-written one counts as ended."""
+        try:
+            record = _record(folder)
+        except FileNotFoundError:
+            if not folder.exists():
+                return None
+            record = {}
+        return Instance(
+            instance=folder.name,
+            app=record.get("app", ""),
+            deployment=record.get("deployment", ""),
+            pool=record.get("pool", ""),
+            spec=record.get("spec", ""),
+            pid=record.get("pid", 0),
+            start_ticks=record.get("startTicks", 0),
+            started_at=record.get("startedAt", 0.0),
+            dir=folder,
+            exit_reason=None if record.get("pid") else "never started",
+        )
+
+
+def _config(spec: InstanceSpec, folder: Path, home: Path, uid: int | None) -> dict[str, Any]:
+    """The runner's configuration, as docs/architecture.md lists it."""
+    limits = spec.limits
+    return {
+        "app": spec.app,
+        "deployment": spec.deployment,
+        "pool": spec.pool,
+        "instance": spec.instance,
+        "mode": spec.mode,
+        "concurrency": spec.concurrency,
+        "trees": str(spec.trees.resolve()),
+        "dir": str(folder),
+        "environment": [str(path) for path in spec.env_paths],
+        "libraries": _libraries(),
+        "limits": {
+            "memoryBytes": limits.memory_bytes,
+            # What its cores could do in its time, so that only a request that escaped its timeout meets it.
+            "cpuSeconds": math.ceil(spec.timeout_seconds * max(1.0, limits.cpu_cores)),
+            "timeoutMs": math.ceil(spec.timeout_seconds * 1000),
+            "maxProcesses": limits.max_processes,
+            "maxOutputBytes": limits.max_output_bytes,
+            "maxOpenFiles": limits.max_open_files,
+        },
+        "isolation": {"uid": uid, "gid": uid, "tmpBytes": TMP_BYTES, "hidden": [str(home)]},
+    }
+
+
+def _interpreter() -> str:
+    """The interpreter itself, not a virtual environment's link to it: its prefix is what is shared."""
+    return os.path.realpath(sys.executable)
+
+
+def _runner_folder() -> Path:
+    spec = importlib.util.find_spec("uhlp_runner")
+    if spec is None or not spec.submodule_search_locations:
+        raise BackendError("the package uhlp_runner is not installed; install uhlp again")
+    return Path(spec.submodule_search_locations[0])
+
+
+def _libraries() -> list[str]:
+    spec = importlib.util.find_spec("orjson")
+    return [] if spec is None or spec.origin is None else [str(Path(spec.origin).parent.parent)]
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    path = folder / RECORD
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        raise BackendError(f"{path}: cannot be read: {error}") from error
+    return record
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    """Replace a file in one step: a reader sees the old or the new, never half."""
+    draft = path.with_suffix(".new")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(document, file)
+    os.replace(draft, path)
+
+
+def _described(status: int) -> str:
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
+
+
+def _signal(instance: Instance, number: signal.Signals) -> None:
+    try:
+        os.kill(instance.pid, number)
+    except ProcessLookupError:
+        return  # It ended since we looked.
+
+
+def _kill_tree(instance: Instance) -> None:
+    """SIGKILL the runner and all that descends from it, until nothing does.
+
+    The runner dies last: until then whatever loses its parent becomes the runner's child, and is found.
+    """
+    while instance.alive:
+        processes = procfs.tree(instance.pid)
+        for process in processes[1:]:
+            procfs.kill(process)
+        if len(processes) <= 1 or all(process.state in "ZX" for process in processes[1:]):
+            _signal(instance, signal.SIGKILL)
+            return
+
+
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_reader(descriptor, lambda: ready.done() or ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)

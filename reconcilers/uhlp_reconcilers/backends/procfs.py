@@ -1,0 +1,79 @@
+"""Processes as /proc shows them, named so that a recycled pid is never mistaken for the one meant."""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One line of /proc: `started` (in ticks since boot) with the pid names a process for good."""
+
+    pid: int
+    parent: int
+    session: int
+    state: str
+    started: int
+    cpu_seconds: float
+    rss_bytes: int
+
+
+def read(pid: int) -> Process | None:
+    """The process with this pid; None if there is none."""
+    try:
+        text = (PROC / str(pid) / "stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name is in parentheses and may itself contain spaces and parentheses.
+    fields = text[text.rindex(")") + 2 :].split()
+    return Process(
+        pid=pid,
+        state=fields[0],
+        parent=int(fields[1]),
+        session=int(fields[3]),
+        cpu_seconds=(int(fields[11]) + int(fields[12])) / _TICKS,
+        started=int(fields[19]),
+        rss_bytes=int(fields[21]) * _PAGE,
+    )
+
+
+def is_running(pid: int, started: int) -> bool:
+    """Whether that very process still runs. A zombie does not."""
+    process = read(pid)
+    return process is not None and process.started == started and process.state not in "ZX"
+
+
+def everything() -> Iterator[Process]:
+    """Every process there is."""
+    for entry in os.listdir(PROC):
+        if entry.isdigit() and (process := read(int(entry))):
+            yield process
+
+
+def tree(pid: int) -> list[Process]:
+    """A process and all that descends from it, parents first."""
+    children: dict[int, list[Process]] = {}
+    root = None
+    for process in everything():
+        children.setdefault(process.parent, []).append(process)
+        if process.pid == pid:
+            root = process
+    found = [root] if root else []
+    for process in found:
+        found.extend(children.get(process.pid, ()))
+    return found
+
+
+def kill(process: Process) -> None:
+    """SIGKILL that very process, if it still runs."""
+    if is_running(process.pid, process.started):
+        try:
+            os.kill(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return

@@ -1,0 +1,75 @@
+"""Start a child of the runner's main process by fork, with nothing of the parent's but what it needs."""
+
+import asyncio
+import fcntl
+import os
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from . import confine
+
+FIRST_INHERITED = 3
+"""What a child is given begins here, after its standard streams."""
+
+
+def start(target: Callable[[], NoReturn], inherited: Sequence[int], out: int, err: int) -> int:
+    """Fork a child in a session of its own that runs `target`; it dies with this process.
+
+    `inherited` become its descriptors from FIRST_INHERITED on, `out` and `err` its standard streams; every
+    other descriptor is closed. Returns its pid.
+    """
+    sys.stdout.flush()
+    parent = os.getpid()
+    child = os.fork()
+    if child:
+        return child
+    try:
+        os.setsid()
+        confine.die_with(parent)
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        # By way of high numbers: a target may be the number of one that is still to be moved.
+        aside = [fcntl.fcntl(fd, fcntl.F_DUPFD, FIRST_INHERITED + len(inherited)) for fd in inherited]
+        for index, fd in enumerate(aside):
+            os.dup2(fd, FIRST_INHERITED + index)
+        os.closerange(FIRST_INHERITED + len(inherited), resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        target()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
+async def exit_of(pid: int) -> None:
+    """Wait until a process has ended, without reaping it."""
+    loop = asyncio.get_running_loop()
+    descriptor = os.pidfd_open(pid)
+    ended = loop.create_future()
+    loop.add_reader(descriptor, lambda: ended.done() or ended.set_result(None))
+    try:
+        await ended
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def kill_group(pid: int) -> None:
+    """SIGKILL a session's leader, which must not have been reaped, and all of its process group."""
+    for kill in (os.killpg, os.kill):
+        try:
+            kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def reap(pid: int) -> int:
+    """The wait status of a child that has ended."""
+    return os.waitpid(pid, 0)[1]

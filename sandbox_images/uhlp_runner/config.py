@@ -1,0 +1,79 @@
+"""What a runner is told at its start: the JSON file named by `--config`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MODES = ("interpreter", "fork", "server")
+
+
+LIMITS = ("memoryBytes", "cpuSeconds", "timeoutMs", "maxProcesses", "maxOutputBytes", "maxOpenFiles")
+"""What one request may use; 0 cpuSeconds means no limit of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """How far the runner shuts itself in; see `confine`."""
+
+    uid: int | None
+    gid: int | None
+    tmp_bytes: int
+    hidden: tuple[str, ...]
+    """Folders no handler may see, whatever their permissions say: the platform's home."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One instance of one pool of one deployment."""
+
+    app: str
+    deployment: str
+    pool: str
+    instance: str
+    mode: str
+    concurrency: int
+    trees: str
+    dir: str
+    environment: tuple[str, ...]
+    """Folders of packages that handlers may import beyond the standard library."""
+    libraries: tuple[str, ...]
+    """Folders where the runner itself finds `orjson`; handlers' import path does not have them."""
+    limits: dict[str, int]
+    isolation: Isolation
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What every log line carries."""
+        return {"app": self.app, "deployment": self.deployment, "pool": self.pool, "instance": self.instance}
+
+
+def load(path: str) -> Config:
+    """Read the file. Raises ValueError naming the field that is missing or wrong."""
+    document: dict[str, Any] = json.loads(Path(path).read_text())
+    try:
+        if document["mode"] not in MODES:
+            raise ValueError(f"{path}: mode is {document['mode']!r}, not one of {', '.join(MODES)}")
+        limits = {name: int(document["limits"][name]) for name in LIMITS}
+        isolation = document["isolation"]
+        return Config(
+            app=document["app"],
+            deployment=document["deployment"],
+            pool=document["pool"],
+            instance=document["instance"],
+            mode=document["mode"],
+            concurrency=int(document["concurrency"]),
+            trees=document["trees"],
+            dir=document["dir"],
+            environment=tuple(document["environment"]),
+            libraries=tuple(document["libraries"]),
+            limits=limits,
+            isolation=Isolation(
+                uid=isolation.get("uid"),
+                gid=isolation.get("gid"),
+                tmp_bytes=int(isolation["tmpBytes"]),
+                hidden=tuple(isolation["hidden"]),
+            ),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: missing or of the wrong type: {error}") from None

@@ -1,0 +1,60 @@
+"""The few bytes that a persistent worker and the main process share: which request runs, and until when.
+
+Shared memory, because a worker must be able to say so for less than a microsecond a request. The worker
+runs an application's code, so the main process takes what it reads there for a claim and no more: it
+decides only about that worker and that application's own log.
+"""
+
+import mmap
+import struct
+from typing import Any
+
+from .output import Label
+
+SIZE = 1024
+LABEL_LIMIT = 480
+_CANCEL_AT = 512
+_HEAD = struct.Struct("<dH")
+_IDLE = struct.pack("<d", 0.0)
+
+
+class Slot:
+    """Written by one worker (`begin`, `end`) and by the main process (`cancel`)."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, SIZE)
+
+    def begin(self, request: dict[str, Any], deadline: float) -> None:
+        """This request runs now, until `deadline` (monotonic seconds) at most."""
+        context = request["context"]
+        label = f"{request['requestId']}\0{context.get('componentId')}\0{context.get('revision')}".encode()
+        label = label[:LABEL_LIMIT]
+        self._memory[: _HEAD.size + len(label)] = _HEAD.pack(deadline, len(label)) + label
+
+    def end(self) -> None:
+        """No request runs. Its label stays, for the output still in the pipes."""
+        self._memory[:8] = _IDLE
+
+    @property
+    def deadline(self) -> float:
+        """Monotonic seconds; 0 while no request runs."""
+        return float(_HEAD.unpack_from(self._memory)[0])
+
+    @property
+    def label(self) -> Label:
+        """Of the request that runs, or that ran last."""
+        length = min(_HEAD.unpack_from(self._memory)[1], LABEL_LIMIT)
+        text = self._memory[_HEAD.size : _HEAD.size + length].decode(errors="replace")
+        parts = text.split("\0")
+        return Label(*parts) if len(parts) == 3 else Label()
+
+    def cancel(self, request_id: str) -> None:
+        """Name the request whose client has gone; a signal to the worker follows."""
+        name = request_id.encode()
+        self._memory[_CANCEL_AT : _CANCEL_AT + 1 + len(name)] = bytes((len(name),)) + name
+
+    def is_cancelled(self) -> bool:
+        """Whether the request that runs is the one whose client has gone."""
+        length = self._memory[_CANCEL_AT]
+        name = self._memory[_CANCEL_AT + 1 : _CANCEL_AT + 1 + length]
+        return bool(length) and self.label.request_id == name.decode(errors="replace")

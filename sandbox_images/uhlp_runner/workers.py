@@ -1,0 +1,266 @@
+"""Server mode, seen from the main process: the workers' lanes, their lives, and how their requests ended."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import children, failure, http1, worker
+from .config import Config
+from .failure import Failure
+from .invoking import failure_body
+from .leftovers import kill_descendants
+from .output import Collector, Log
+from .slot import Slot
+from .zygotes import ImportFailed, hatch, settings_of
+
+KEPT_TREES = 4
+"""Revisions whose modules workers keep: the one served, the one before, and two on their way."""
+
+KEPT_OUTCOMES = 256
+"""How many requests that ended with their worker are remembered for `GET /outcome`."""
+
+HARD_GRACE_SECONDS = 1.0
+"""How far a request may overstay its deadline, at which it was interrupted, before its worker is killed."""
+
+CHECK_SECONDS = 0.25
+"""Between two looks at the deadlines: a bound on how much later than its grace a worker is killed."""
+
+RESPAWN_PAUSE_SECONDS = 0.2
+"""Before a worker is started again that ended without serving anything, lest it does nothing else."""
+
+
+class Lane:
+    """One worker after the other, on one socket that outlives them all."""
+
+    def __init__(self, config: Config, log: Log, number: int, workers: "Workers") -> None:
+        self.name = f"w{number}.sock"
+        self.path = Path(config.dir) / self.name
+        self.path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self.path))
+        self._listener.listen(worker.BACKLOG_MAX)
+        self._settings = settings_of(config)
+        self._limit = config.limits["maxOutputBytes"]
+        self._log = log
+        self._workers = workers
+        self._loop = asyncio.get_running_loop()
+        self._acks: dict[str, asyncio.Future[None]] = {}
+        self._printed: tuple[str | None, int] = (None, 0)
+        self._killed: Failure | None = None
+        self._closing = False
+        self.slot = Slot()
+        self.is_relaying = False
+        self.pid = 0
+        self.lives = asyncio.create_task(self._live())
+
+    async def load(self, tree: str, components: Sequence[dict[str, Any]]) -> None:
+        """Have the worker import a revision, and wait until it has."""
+        ack = self._acks.get(tree)
+        if ack is None:
+            ack = self._acks[tree] = self._loop.create_future()
+            self._tell({"do": "load", "tree": tree, "components": components})
+        await asyncio.shield(ack)
+
+    def forget(self, tree: str) -> None:
+        """Have the worker drop a revision."""
+        self._tell({"do": "forget", "tree": tree})
+
+    def drain(self) -> None:
+        """Let the worker finish its request and end."""
+        self._closing = True
+        self._tell({"do": "drain"})
+
+    def kill(self, why: Failure) -> None:
+        """End the worker now; `why` is what its request's caller is told."""
+        self._killed = self._killed or why
+        children.kill_group(self.pid)
+
+    def check(self, now: float) -> None:
+        """Kill the worker if its request has overstayed."""
+        deadline = self.slot.deadline
+        if deadline and now > deadline + HARD_GRACE_SECONDS:
+            self.kill(Failure(failure.HANDLER_TIMEOUT, "the handler ran past its timeout and did not stop"))
+
+    async def _live(self) -> None:
+        """Keep a worker on this lane, one after the other, until it is closed."""
+        while not self._closing:
+            began = time.monotonic()
+            self._killed = None
+            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._control.setblocking(False)
+            outputs = [
+                Collector(self._log, stream, lambda: self.slot.label, self._count)
+                for stream in ("stdout", "stderr")
+            ]
+            inherited = [theirs.fileno(), self._listener.fileno(), *(output.read_end for output in outputs)]
+            self.pid = children.start(
+                lambda: worker.run(self._settings, self.slot),
+                inherited,
+                outputs[0].write_end,
+                outputs[1].write_end,
+            )
+            theirs.close()
+            for output in outputs:
+                output.close_write_end()
+            self._loop.add_reader(self._control, self._on_ack)
+            for tree, components in self._workers.revisions.items():
+                self._tell({"do": "load", "tree": tree, "components": components})
+            await children.exit_of(self.pid)
+            self._loop.remove_reader(self._control)
+            self._control.close()
+            children.kill_group(self.pid)
+            status = children.reap(self.pid)
+            for output in outputs:
+                output.drain()
+            self._workers.end_orphans()
+            if self.slot.deadline:
+                outcome = self._killed or failure.ended(status)
+                self._workers.note(self.slot.label.request_id, outcome)
+                self.slot.end()
+            elif not self._closing and time.monotonic() - began < RESPAWN_PAUSE_SECONDS:
+                await asyncio.sleep(RESPAWN_PAUSE_SECONDS)
+        self._listener.close()
+        self.path.unlink(missing_ok=True)
+
+    def _tell(self, order: dict[str, Any]) -> None:
+        try:
+            self._control.send(json.dumps(order).encode())
+        except OSError:
+            return  # It has just ended; the next one is told everything at its start.
+
+    def _on_ack(self) -> None:
+        try:
+            tree = self._control.recv(worker.CONTROL_BYTES).decode(errors="replace")
+        except OSError:
+            return
+        if not tree:
+            self._loop.remove_reader(self._control)
+        ack = self._acks.pop(tree, None)
+        if ack is not None and not ack.done():
+            ack.set_result(None)
+
+    def _count(self, size: int) -> None:
+        request_id = self.slot.label.request_id
+        whose, printed = self._printed
+        self._printed = (request_id, (printed if whose == request_id else 0) + size)
+        if self._printed[1] > self._limit and self.slot.deadline:
+            self.kill(failure.too_much_output(self._limit))
+
+
+class Workers:
+    """All lanes of an instance in server mode."""
+
+    def __init__(self, config: Config, log: Log) -> None:
+        self._config = config
+        self._log = log
+        self._outcomes: OrderedDict[str, Failure] = OrderedDict()
+        self.revisions: OrderedDict[str, Sequence[dict[str, Any]]] = OrderedDict()
+        self._lanes = [Lane(config, log, number, self) for number in range(config.concurrency)]
+        self._probes: set[int] = set()
+        self._checks = asyncio.create_task(self._check())
+
+    @property
+    def lanes(self) -> list[dict[str, Any]]:
+        """As `GET /readyz` answers them."""
+        return [{"socket": lane.name, "capacity": 1} for lane in self._lanes]
+
+    @property
+    def prepared(self) -> list[str]:
+        """Trees whose handlers every worker has imported."""
+        return list(self.revisions)
+
+    @property
+    def active(self) -> int:
+        """Requests that run now."""
+        return sum(1 for lane in self._lanes if lane.slot.deadline)
+
+    async def prepare(self, tree: str, components: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Import a tree's handlers in a throwaway process, then in every worker; what is wrong with them."""
+        if self.revisions.get(tree) == components:
+            self.revisions.move_to_end(tree)
+            return []
+        try:
+            probe = await hatch(self._config, self._log, tree, components)
+        except ImportFailed as failed:
+            return failed.problems
+        probe.close()
+        self.revisions[tree] = components
+        self.revisions.move_to_end(tree)
+        await asyncio.gather(*(lane.load(tree, components) for lane in self._lanes))
+        while len(self.revisions) > KEPT_TREES:
+            old, _ = self.revisions.popitem(last=False)
+            for lane in self._lanes:
+                lane.forget(old)
+        return []
+
+    async def execute(self, request: dict[str, Any], body: bytes) -> tuple[int, bytes]:
+        """Relay a request that came to `execute.sock` to a free worker: HTTP status and body."""
+        lane = next(lane for lane in self._lanes if not lane.is_relaying)
+        lane.is_relaying = True
+        try:
+            reader, writer = await asyncio.open_unix_connection(lane.path)
+            try:
+                writer.write(b"POST /execute HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+                head = await reader.readuntil(b"\r\n\r\n")
+                answer = await reader.readexactly(http1.content_length(head[:-2].lower()))
+                return int(head.split(b" ", 2)[1]), answer
+            finally:
+                writer.close()
+        except (OSError, EOFError):
+            while lane.slot.deadline:
+                await asyncio.sleep(CHECK_SECONDS / 10)
+            failed = self.outcome(request["requestId"])
+            failed = failed or Failure(failure.HANDLER_CRASHED, "the handler's worker ended; try again")
+            return 500, failure_body(request["requestId"], failed)
+        finally:
+            lane.is_relaying = False
+
+    def cancel(self, request_id: str) -> bool:
+        """Stop a request's handler; False if there is no such request."""
+        for lane in self._lanes:
+            if lane.slot.deadline and lane.slot.label.request_id == request_id:
+                lane.slot.cancel(request_id)
+                os.kill(lane.pid, signal.SIGUSR1)
+                asyncio.get_running_loop().call_later(HARD_GRACE_SECONDS, self._end_cancelled, lane, request_id)
+                return True
+        return False
+
+    def outcome(self, request_id: str) -> Failure | None:
+        """How a request ended whose worker did; None if unknown."""
+        return self._outcomes.get(request_id)
+
+    def note(self, request_id: str | None, outcome: Failure) -> None:
+        """Remember how a request ended."""
+        if request_id is not None:
+            self._outcomes[request_id] = outcome
+            while len(self._outcomes) > KEPT_OUTCOMES:
+                self._outcomes.popitem(last=False)
+
+    def end_orphans(self) -> None:
+        """End what a dead worker has left to this process."""
+
+    async def close(self) -> None:
+        """Let every worker finish what it runs and end."""
+        for lane in self._lanes:
+            lane.drain()
+        await asyncio.gather(*(lane.lives for lane in self._lanes))
+        self._checks.cancel()
+
+    def _end_cancelled(self, lane: Lane, request_id: str) -> None:
+        if lane.slot.deadline and lane.slot.label.request_id == request_id:
+            lane.kill(failure.cancelled())
+
+    async def _check(self) -> None:
+        """Level-triggered: whatever else failed to stop a request, this does."""
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            now = time.monotonic()
+            for lane in self._lanes:
+                lane.check(now)

@@ -1,0 +1,33 @@
+"""Routes: no two components may answer the same path and method."""
+
+from __future__ import annotations
+
+from uhlp_state.checks.parts import Files, Part
+from uhlp_state.model import ComponentRegistry
+from uhlp_state.problems import Code, quoted
+from uhlp_state.routes import RoutePattern, effective_methods
+from uhlp_state.yaml_source import Path
+
+
+def check_routes(files: Files, registry: Part[ComponentRegistry]) -> None:
+    """Report each route that takes what an earlier one takes, and name both places."""
+    first: dict[tuple[tuple[str, ...], str], tuple[str, str, int]] = {}
+    for index, component in enumerate(registry.model.components):
+        route = component.route_matcher
+        if route is None:
+            continue
+        place: Path = ("components", index, "routeMatcher", "pathPattern")
+        shape = RoutePattern.parse(route.path_pattern).shape
+        clashes: dict[tuple[str, str, int], list[str]] = {}
+        mine = (component.component_id, route.path_pattern, registry.line(place))
+        for method in dict.fromkeys(effective_methods(route.methods)):
+            other = first.setdefault((shape, method), mine)
+            if other is not mine:
+                clashes.setdefault(other, []).append(method)
+        for (other_id, pattern, line), methods in clashes.items():
+            message = (
+                f"{', '.join(methods)} {quoted(route.path_pattern)} takes the same requests as "
+                f"{quoted(pattern)} of component {quoted(other_id)} ({registry.file}:{line})"
+            )
+            remedy = "change one of the patterns, or its methods"
+            files.problems.append(registry.problem(place, Code.ROUTE_CONFLICT, message, remedy))

@@ -1,0 +1,68 @@
+"""The app model: what the YAML files of a state repo say, as typed and frozen classes (specification 3.1.2).
+
+The classes are the single source of the format: the validator, the JSON Schemas for editors and the
+documentation all derive from them. YAML names are the specification's camelCase, Python names snake_case.
+"""
+
+from uhlp_state.model.app import AppDefinition, StateConfig
+from uhlp_state.model.base import Model
+from uhlp_state.model.components import (
+    ComponentDefinition,
+    ComponentRegistry,
+    HandlerType,
+    ResultFormat,
+    RouteMatcher,
+)
+from uhlp_state.model.optimization import (
+    MetricCondition,
+    OptimizationAction,
+    OptimizationConfig,
+    OptimizationRule,
+)
+from uhlp_state.model.pools import ExecutionMode, Isolation, PoolDefinition, ResourceLimits, SandboxPoolConfig
+from uhlp_state.model.prompts import PromptTemplate
+from uhlp_state.model.security import (
+    ApiKeyDefinition,
+    InterAppPermission,
+    SecurityConfig,
+    UserRoleDefinition,
+)
+from uhlp_state.model.workflows import (
+    StepType,
+    Transition,
+    Transitions,
+    Workflow,
+    WorkflowStep,
+    WorkflowTrigger,
+)
+
+__all__ = [
+    "ApiKeyDefinition",
+    "AppDefinition",
+    "ComponentDefinition",
+    "ComponentRegistry",
+    "ExecutionMode",
+    "HandlerType",
+    "InterAppPermission",
+    "Isolation",
+    "MetricCondition",
+    "Model",
+    "OptimizationAction",
+    "OptimizationConfig",
+    "OptimizationRule",
+    "PoolDefinition",
+    "PromptTemplate",
+    "ResourceLimits",
+    "ResultFormat",
+    "RouteMatcher",
+    "SandboxPoolConfig",
+    "SecurityConfig",
+    "StateConfig",
+    "StepType",
+    "Transition",
+    "Transitions",
+    "UserRoleDefinition",
+    "Workflow",
+    "WorkflowStep",
+    "WorkflowTrigger",
+]

@@ -1,0 +1,49 @@
+"""The definition of a whole app (specification 3.1.2, AppDefinition)."""
+
+from __future__ import annotations
+
+from pydantic import Field, JsonValue
+
+from uhlp_state.model.base import AppIdText, Count, Model
+from uhlp_state.model.components import ComponentRegistry
+from uhlp_state.model.optimization import OptimizationConfig
+from uhlp_state.model.pools import SandboxPoolConfig
+from uhlp_state.model.security import SecurityConfig
+
+MEBIBYTE = 1024 * 1024
+
+
+class StateConfig(Model):
+    """How the app's state is kept."""
+
+    type: str = "git_yaml"
+    """Default `git_yaml`."""
+    params: dict[str, str] = Field(default_factory=dict)
+    """Parameters of the type, e.g. `basePath: state/`."""
+
+
+class AppDefinition(Model):
+    """The app (`state/app_definition.yaml`)."""
+
+    app_id: AppIdText
+    """The app's id: that of its repo."""
+    display_name: str = ""
+    """Name for people."""
+    version: str = ""
+    """The app's own version, in quotes: `"1.0"`."""
+    description: str = ""
+    """For people."""
+    sandbox_pools: SandboxPoolConfig = SandboxPoolConfig()
+    """What the components run in."""
+    state_store_config: StateConfig = StateConfig()
+    """How the state is kept."""
+    configuration: dict[str, JsonValue] = Field(default_factory=dict)
+    """Default configuration values of all components. No secrets: the repo keeps every value for ever."""
+    max_body_bytes: Count = Field(default=10 * MEBIBYTE, ge=0, le=100 * MEBIBYTE)
+    """Largest request body in bytes. Default 10 MiB, at most 100 MiB."""
+    initial_component_registry: ComponentRegistry | None = None
+    """The components, instead of `component_registry.yaml`."""
+    security_config: SecurityConfig | None = None
+    """Keys and permissions, instead of `security_config.yaml`."""
+    optimization_config: OptimizationConfig | None = None
+    """Rules of optimisation, instead of `optimization_config.yaml`."""

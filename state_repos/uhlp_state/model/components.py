@@ -1,0 +1,94 @@
+"""Components and their routes (specification 3.1.2, ComponentRegistry)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
+
+from uhlp_state.model.base import Model, any_case, refusal
+from uhlp_state.problems import Code
+from uhlp_state.routes import RouteError, RoutePattern
+
+
+class HandlerType(StrEnum):
+    """What answers a component's requests."""
+
+    LLM = "LLM"
+    JIT = "JIT"
+    WORKFLOW = "WORKFLOW"
+
+
+class ResultFormat(StrEnum):
+    """What the gateway expects of a result (specification 2.4)."""
+
+    GENERIC = "generic"
+    HTTP_RESPONSE = "httpResponse"
+    ERROR = "error"
+
+
+class HttpMethod(StrEnum):
+    """Methods that a route may answer. HEAD follows from GET."""
+
+    GET = "GET"
+    POST = "POST"
+    PUT = "PUT"
+    DELETE = "DELETE"
+    PATCH = "PATCH"
+    OPTIONS = "OPTIONS"
+    HEAD = "HEAD"
+
+
+def _check_pattern(text: str) -> str:
+    try:
+        RoutePattern.parse(text)
+    except RouteError as error:
+        raise refusal(Code.BAD_ROUTE, error.message, error.remedy) from error
+    return text
+
+
+class RouteMatcher(Model):
+    """The HTTP requests that a component answers."""
+
+    path_pattern: Annotated[str, AfterValidator(_check_pattern)] = Field(max_length=1024)
+    """`/static/segments`, `:name` for one segment, `*name` last for all the rest: `/api/users/:id`."""
+    methods: tuple[Annotated[HttpMethod, *any_case(HttpMethod)], ...] = ()
+    """HTTP methods. None means GET; HEAD follows from GET."""
+
+
+def _texts(value: Any) -> Any:
+    return {} if value is None else value
+
+
+class ComponentDefinition(Model):
+    """One logical part of an app: a handler, a prompt or a workflow."""
+
+    component_id: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,127}$")
+    """Unique in the app; a label of logs and metrics."""
+    description: str = ""
+    """For people."""
+    handler_type: Annotated[HandlerType, *any_case(HandlerType)]
+    """JIT: a function of a script. LLM: a prompt. WORKFLOW: a workflow. In any letter case."""
+    target_pool_name: str
+    """The pool that it runs in."""
+    task_details: Annotated[dict[str, str], BeforeValidator(_texts)] = Field(default_factory=dict)
+    """For JIT `script`, `function` and `language` (python, the default); for LLM `prompt_template`;
+    for WORKFLOW `workflowId`. Paths are relative to `state/`."""
+    expected_result_format: Annotated[ResultFormat, *any_case(ResultFormat)] = ResultFormat.GENERIC
+    """`generic` (default), `httpResponse` or `error`."""
+    route_matcher: RouteMatcher | None = None
+    """The HTTP requests that it answers; none if it is called by other means only."""
+    configuration_overrides: dict[str, JsonValue] = Field(default_factory=dict)
+    """Configuration values of this component, over those of the app."""
+    request_schema: str | None = None
+    """JSON Schema of the request's JSON body, relative to `state/`: `schemas/note.json`."""
+    response_schema: str | None = None
+    """JSON Schema of the result, relative to `state/`."""
+
+
+class ComponentRegistry(Model):
+    """All components of an app (`state/component_registry.yaml`)."""
+
+    components: tuple[ComponentDefinition, ...] = ()
+    """The components, by unique id."""

@@ -1,0 +1,81 @@
+"""API keys, permissions between apps, and roles (specification 3.1.2, SecurityConfig)."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from uhlp_state.model.base import AppIdText, Flag, Model, Name, refusal
+from uhlp_state.problems import Code
+
+MAX_ARGON2_MEMORY_KIB = 256 * 1024
+"""Verifying a key takes this much memory in the gateway; a pushed hash must not be able to exhaust it."""
+MAX_ARGON2_TIME = 16
+MAX_ARGON2_LANES = 16
+
+_ARGON2 = re.compile(
+    r"\$argon2(?:id|i|d)\$v=19\$m=([0-9]{1,9}),t=([0-9]{1,4}),p=([0-9]{1,4})"
+    r"\$[A-Za-z0-9+/]{11,86}\$[A-Za-z0-9+/]{22,171}"
+)
+
+
+def _check_hash(text: str) -> str:
+    # The value is never repeated: what is here by mistake may be the key itself.
+    match = _ARGON2.fullmatch(text)
+    if match is None:
+        remedy = "store the key's hash as made by `argon2`, never the key; replace a key that was pushed"
+        raise refusal(
+            Code.BAD_KEY_HASH, "is not an Argon2 hash ($argon2id$v=19$m=…,t=…,p=…$salt$hash)", remedy
+        )
+    memory, time, lanes = (int(part) for part in match.groups())
+    if not (
+        0 < memory <= MAX_ARGON2_MEMORY_KIB and 0 < time <= MAX_ARGON2_TIME and 0 < lanes <= MAX_ARGON2_LANES
+    ):
+        message = "asks for more than the gateway spends on one key"
+        remedy = f"hash with m ≤ {MAX_ARGON2_MEMORY_KIB}, t ≤ {MAX_ARGON2_TIME}, p ≤ {MAX_ARGON2_LANES}"
+        raise refusal(Code.BAD_KEY_HASH, message, remedy)
+    return text
+
+
+class ApiKeyDefinition(Model):
+    """A key that opens the app."""
+
+    key_hash: Annotated[str, AfterValidator(_check_hash)] = Field(repr=False)
+    """Argon2 hash of the key (`$argon2id$v=19$…`), never the key."""
+    description: str = ""
+    """Whose key it is."""
+    permissions: tuple[Name, ...] = ()
+    """What the key permits."""
+    enabled: Flag = True
+    """False turns the key off. Default true."""
+
+
+class InterAppPermission(Model):
+    """What another app may trigger here."""
+
+    allowed_source_app_id: AppIdText
+    """The other app's id."""
+    allowed_events: tuple[Name, ...] = ()
+    """Events that it may trigger."""
+
+
+class UserRoleDefinition(Model):
+    """A role of users."""
+
+    role_name: str = ""
+    """Name for people. Default: the role's key."""
+    permissions: tuple[Name, ...] = ()
+    """What the role permits."""
+
+
+class SecurityConfig(Model):
+    """Who may do what with an app (`state/security_config.yaml`)."""
+
+    api_keys: tuple[ApiKeyDefinition, ...] = ()
+    """Keys that open the app."""
+    inter_app_permissions: tuple[InterAppPermission, ...] = ()
+    """What other apps may trigger."""
+    user_roles: dict[str, UserRoleDefinition] = Field(default_factory=dict)
+    """Roles by name."""

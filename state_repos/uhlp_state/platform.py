@@ -1,0 +1,67 @@
+"""The `platform` repo: what holds for all apps, declared in Git like the apps themselves."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from uhlp_state.checks.parts import Files
+from uhlp_state.checks.tree import check_tree
+from uhlp_state.model.base import AppIdText, Count, Model, Name
+from uhlp_state.parse_cache import ParseCache
+from uhlp_state.problems import Problem
+from uhlp_state.tree_source import TreeSource
+
+PLATFORM_FILE = "state/platform.yaml"
+
+
+class SuspendedApp(Model):
+    """An app that is not served."""
+
+    app_id: AppIdText
+    """The app's id."""
+    reason: str = ""
+    """Why, for its owners."""
+    since: str = ""
+    """When, as an ISO 8601 time."""
+
+
+class Quotas(Model):
+    """What one platform, and one app on it, may have."""
+
+    max_apps: Count = Field(default=1000, ge=0)
+    """Apps on the platform. Default 1,000."""
+    max_instances_per_app: Count = Field(default=64, ge=1)
+    """Sum of the maxInstances of an app's pools. Default 64."""
+    max_pools_per_app: Count = Field(default=16, ge=1)
+    """Pools of one app. Default 16."""
+
+
+class PlatformDefinition(Model):
+    """The platform (`state/platform.yaml`). Every key is optional."""
+
+    suspended_apps: tuple[SuspendedApp, ...] = ()
+    """Apps that are not served."""
+    quotas: Quotas = Quotas()
+    """Upper bounds."""
+    allowed_images: tuple[Name, ...] | None = None
+    """Images that pools may name, besides the default one. Without this key any image is allowed."""
+    allowed_mounts: tuple[Name, ...] = ()
+    """Volume mounts that pools may name, each exactly as a pool writes it. Default none."""
+
+
+def validate_platform(
+    source: TreeSource, *, cache: ParseCache | None = None
+) -> tuple[PlatformDefinition | None, list[Problem]]:
+    """Check the platform repo: the definition (None iff there are problems), and every problem."""
+    entries = source.entries()
+    problems = check_tree(entries)
+    if any(not problem.file for problem in problems):
+        return None, problems
+    files = Files(source, entries, {problem.file for problem in problems}, cache or ParseCache())
+    definition = PlatformDefinition()
+    if PLATFORM_FILE in files and (part := files.model(PLATFORM_FILE, PlatformDefinition)):
+        definition = part.model
+    for path in files.under("state/", ".yaml", ".yml"):
+        files.check_yaml(path)
+    problems = sorted(problems + files.problems)
+    return (None if problems else definition), problems

@@ -1,0 +1,145 @@
+"""What the validator has to say: one `Problem` per mistake, and the list of all its codes.
+
+A problem names the place, the mistake and the way to mend it. Texts never quote configuration values,
+prompts or secrets: at most the offending key or a short value, through `quoted`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from enum import StrEnum
+
+MAX_QUOTED = 60
+"""Characters of a key or value that a message repeats: enough to find it, too few to leak a document."""
+
+
+class Code(StrEnum):
+    """Stable names of every kind of problem; `meaning` is the sentence that the manual prints."""
+
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> Code:
+        code = str.__new__(cls, value)
+        code._value_ = value
+        code.meaning = meaning
+        return code
+
+    # The tree
+    SYMLINK = "SYMLINK", "A symbolic link; its target could lie outside the app."
+    SUBMODULE = "SUBMODULE", "A Git submodule; its content is not part of the commit."
+    NOT_A_FILE = "NOT_A_FILE", "Neither a regular file nor a folder."
+    PATH_ESCAPE = (
+        "PATH_ESCAPE",
+        "A path that could leave its folder, or that a file system would read otherwise.",
+    )
+    GIT_PATH = "GIT_PATH", "A path with a component that Git or a file system would take for `.git`."
+    FILE_TOO_LARGE = "FILE_TOO_LARGE", "A file beyond the size limit of its kind."
+    TOO_MANY_FILES = "TOO_MANY_FILES", "More files than one app may hold."
+    TREE_TOO_LARGE = "TREE_TOO_LARGE", "All files together are beyond the size limit of one app."
+    MISSING_FILE = "MISSING_FILE", "A file that every app needs is not there."
+    DUPLICATE_DEFINITION = (
+        "DUPLICATE_DEFINITION",
+        "The same thing is defined inline and in a file of its own.",
+    )
+    # YAML
+    INVALID_UTF8 = "INVALID_UTF8", "The file is not UTF-8 text."
+    YAML_SYNTAX = "YAML_SYNTAX", "The file is not well-formed YAML."
+    YAML_DUPLICATE_KEY = "YAML_DUPLICATE_KEY", "A mapping has the same key twice."
+    YAML_KEY_NOT_TEXT = "YAML_KEY_NOT_TEXT", "A mapping key is not a string."
+    YAML_TAG = "YAML_TAG", "An explicit YAML tag; only plain JSON-like values are read."
+    YAML_ALIAS = "YAML_ALIAS", "An alias that is undefined, contains itself, or a merge key (`<<`)."
+    YAML_TOO_COMPLEX = (
+        "YAML_TOO_COMPLEX",
+        "The document is nested too deep, or too big once its aliases are expanded.",
+    )
+    YAML_MANY_DOCUMENTS = "YAML_MANY_DOCUMENTS", "The file holds more than one YAML document."
+    YAML_NUMBER = "YAML_NUMBER", "A number that JSON cannot carry: not finite, or beyond 64 bits."
+    # The model
+    UNKNOWN_KEY = "UNKNOWN_KEY", "A key that does not exist at this place."
+    MISSING_KEY = "MISSING_KEY", "A required key is not there."
+    WRONG_TYPE = "WRONG_TYPE", "A value of another type than the key takes."
+    BAD_VALUE = "BAD_VALUE", "A value that the key does not take."
+    BAD_LIMIT = "BAD_LIMIT", "A resource limit that cannot be read or is out of its range."
+    BAD_KEY_HASH = "BAD_KEY_HASH", "An API key's hash is not an Argon2 hash, or its cost is out of range."
+    BAD_ROUTE = "BAD_ROUTE", "A route pattern that cannot be read."
+    # Cross references
+    APP_ID_MISMATCH = "APP_ID_MISMATCH", "The definition's appId is not the app that it is pushed to."
+    DUPLICATE_POOL = "DUPLICATE_POOL", "Two pools have the same name."
+    DUPLICATE_COMPONENT = "DUPLICATE_COMPONENT", "Two components have the same id."
+    DUPLICATE_WORKFLOW = "DUPLICATE_WORKFLOW", "Two workflow files have the same workflowId."
+    ROUTE_CONFLICT = "ROUTE_CONFLICT", "Two components answer the same path and method."
+    UNKNOWN_POOL = "UNKNOWN_POOL", "A component names a pool that the app does not define."
+    UNKNOWN_SCRIPT = "UNKNOWN_SCRIPT", "A script that is not in the tree."
+    UNKNOWN_FUNCTION = "UNKNOWN_FUNCTION", "A script does not define the function at its top level."
+    UNKNOWN_SCHEMA = "UNKNOWN_SCHEMA", "A JSON Schema that is not in the tree."
+    UNKNOWN_PROMPT = "UNKNOWN_PROMPT", "A prompt file that is not in the tree."
+    UNKNOWN_WORKFLOW = "UNKNOWN_WORKFLOW", "No workflow file has this workflowId."
+    UNKNOWN_STEP = "UNKNOWN_STEP", "A workflow points to a step that it does not define."
+    # Code and schemas
+    PYTHON_SYNTAX = "PYTHON_SYNTAX", "A Python file does not compile."
+    JSON_SYNTAX = "JSON_SYNTAX", "A JSON file is not well-formed."
+    SCHEMA_INVALID = "SCHEMA_INVALID", "A JSON Schema is not valid (draft 2020-12)."
+    SCHEMA_REFERENCE = (
+        "SCHEMA_REFERENCE",
+        "A JSON Schema refers outside itself, or to a place that it does not have.",
+    )
+    # The platform's rules
+    QUOTA_EXCEEDED = "QUOTA_EXCEEDED", "The app asks for more than the platform gives one app."
+    IMAGE_NOT_ALLOWED = "IMAGE_NOT_ALLOWED", "A pool's image is not on the platform's list."
+    MOUNT_NOT_ALLOWED = "MOUNT_NOT_ALLOWED", "A pool's volume mount is not on the platform's list."
+    # The report itself
+    TOO_MANY_PROBLEMS = "TOO_MANY_PROBLEMS", "A file has more problems than are listed."
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One mistake at one place. Sorts by file and line."""
+
+    file: str
+    """POSIX path in the repo; empty for what concerns the tree as a whole."""
+    line: int
+    """From 1."""
+    column: int
+    """From 1, in characters."""
+    code: str
+    """One of `Code`."""
+    message: str
+    """What is wrong."""
+    remedy: str
+    """What to do about it."""
+
+    def in_file(self, file: str) -> Problem:
+        """The same problem at `file`: what is remembered per blob knows no path."""
+        return replace(self, file=file)
+
+    def format(self) -> str:
+        """Two lines for people."""
+        place = f"{self.file}:{self.line}:{self.column} " if self.file else ""
+        return f"{place}{self.code} {self.message}\n    fix: {self.remedy}"
+
+    def to_json(self) -> dict[str, str | int]:
+        """Plain JSON, for the control API and for tools."""
+        return {
+            "file": self.file,
+            "line": self.line,
+            "column": self.column,
+            "code": str(self.code),
+            "message": self.message,
+            "remedy": self.remedy,
+        }
+
+
+def quoted(value: object) -> str:
+    """`value` in quotes for a message, on one line and cut short."""
+    text = str(value)
+    if len(text) > MAX_QUOTED:
+        text = text[: MAX_QUOTED - 1] + "…"
+    return repr(text)
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
+    """The remedy for an unknown name: the closest known one, or `otherwise`."""
+    close = get_close_matches(word[:MAX_QUOTED], list(known), n=1)
+    return f"did you mean {quoted(close[0])}?" if close else otherwise

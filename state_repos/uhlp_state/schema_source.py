@@ -1,0 +1,104 @@
+"""JSON Schemas of an app: well-formed, valid (draft 2020-12), and complete in themselves.
+
+A reference to another document would make a schema's meaning depend on something that is not in the commit,
+and reading it would be a request of the platform's on behalf of whoever pushed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
+
+from uhlp_state.parse_cache import Parsed
+from uhlp_state.problems import Code, Problem, quoted
+from uhlp_state.yaml_source import Document, Path, parse_yaml
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def parse_schema(data: bytes) -> Parsed[Any]:
+    """Read a JSON Schema file. Never raises."""
+    try:
+        schema = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        remedy = "correct the JSON here"
+        return Parsed(None, (Problem("", error.lineno, error.colno, Code.JSON_SYNTAX, error.msg, remedy),))
+    # JSON is YAML: the places of values are only looked up where there is something to say about them.
+    problems = tuple(
+        _located(parse_yaml(data).value, path, code, message, remedy)
+        for path, code, message, remedy in schema_mistakes(schema)
+    )
+    return Parsed(None if problems else schema, problems)
+
+
+def schema_mistakes(schema: Any) -> list[tuple[Path, Code, str, str]]:
+    """What is wrong with a schema: the way to the place, the code, the message and the remedy."""
+    try:
+        Draft202012Validator.check_schema(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
+        return _dialect_mistakes(schema) or _reference_mistakes(schema)
+    except SchemaError as error:
+        keyword = quoted(error.validator)
+        message = f"the schema breaks the rule {keyword} of JSON Schema"
+        return [(tuple(error.absolute_path), Code.SCHEMA_INVALID, message, "correct the schema here")]
+    except RecursionError:
+        return [((), Code.SCHEMA_INVALID, "the schema is nested too deep", "simplify it")]
+
+
+def _located(document: Document | None, path: Path, code: Code, message: str, remedy: str) -> Problem:
+    if document is None:
+        return Problem("", 1, 1, code, message, remedy)
+    return document.problem(path, code, message, remedy)
+
+
+def _dialect_mistakes(schema: Any) -> list[tuple[Path, Code, str, str]]:
+    dialect = schema.get("$schema", _DIALECT) if isinstance(schema, dict) else _DIALECT
+    if dialect.removesuffix("#") == _DIALECT:
+        return []
+    message = f"the dialect {quoted(dialect)} is not read"
+    return [(("$schema",), Code.SCHEMA_INVALID, message, f"write {_DIALECT}, or leave $schema out")]
+
+
+def _reference_mistakes(schema: Any) -> list[tuple[Path, Code, str, str]]:
+    """References that do not stay within the schema. A registry without a retriever reads nothing."""
+    root = DRAFT202012.create_resource(schema)
+    mistakes: list[tuple[Path, Code, str, str]] = []
+    pending = [(root, Registry().with_resource(root.id() or "", root).resolver_with_root(root))]
+    while pending:
+        resource, resolver = pending.pop()
+        contents = resource.contents
+        for keyword in ("$ref", "$dynamicRef"):
+            target = contents.get(keyword) if isinstance(contents, dict) else None
+            if target is None:
+                continue
+            remedy = "put what is referred to under `$defs` of the same schema, and refer to `#/$defs/<name>`"
+            if not target.startswith("#"):
+                message = f"{quoted(target)} refers to another document"
+                mistakes.append((_path_to(schema, contents, keyword), Code.SCHEMA_REFERENCE, message, remedy))
+                continue
+            try:
+                resolver.lookup(target)
+            except Unresolvable:
+                message = f"{quoted(target)} is not in the schema"
+                mistakes.append((_path_to(schema, contents, keyword), Code.SCHEMA_REFERENCE, message, remedy))
+        pending.extend((below, resolver.in_subresource(below)) for below in resource.subresources())
+    return mistakes
+
+
+def _path_to(schema: Any, wanted: Any, keyword: str) -> Path:
+    """The way to `wanted`, an object inside `schema`, by identity."""
+    pending: list[tuple[Path, Any]] = [((), schema)]
+    while pending:
+        path, value = pending.pop()
+        if value is wanted:
+            return (*path, keyword)
+        if isinstance(value, dict):
+            pending.extend(((*path, key), below) for key, below in value.items())
+        elif isinstance(value, list):
+            pending.extend(((*path, index), below) for index, below in enumerate(value))
+    return ()

@@ -1,0 +1,106 @@
+"""Everything the platform needs of one commit of an app, parsed, checked and immutable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Self
+
+from uhlp_state.model import (
+    AppDefinition,
+    ComponentDefinition,
+    OptimizationConfig,
+    PoolDefinition,
+    SecurityConfig,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UiFile:
+    """A file under `state/ui/`."""
+
+    blob: str
+    """Git's id of the content: a strong ETag."""
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class AppSnapshot:
+    """One validated commit. Its parts are shared with the parse cache: never change them."""
+
+    app: str
+    commit: str
+    tree: str
+    definition: AppDefinition
+    components: tuple[ComponentDefinition, ...]
+    security: SecurityConfig = field(default_factory=SecurityConfig)
+    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+    schemas: Mapping[str, Any] = field(default_factory=dict)
+    """JSON Schemas by path relative to `state/`: `schemas/note.json`."""
+    ui: Mapping[str, UiFile] = field(default_factory=dict)
+    """Static files by path relative to `state/ui/`."""
+    files: int = 0
+    """Number of files in the tree."""
+
+    @cached_property
+    def pools(self) -> Mapping[str, PoolDefinition]:
+        """The pools by name."""
+        return MappingProxyType({pool.pool_name: pool for pool in self.definition.sandbox_pools.pools})
+
+    @cached_property
+    def _components(self) -> Mapping[str, ComponentDefinition]:
+        return {component.component_id: component for component in self.components}
+
+    def component_configuration(self, component_id: str) -> dict[str, Any]:
+        """The app's configuration with the component's own values over it, mapping by mapping.
+
+        Raises:
+            KeyError: there is no such component.
+        """
+        return _merged(self.definition.configuration, self._components[component_id].configuration_overrides)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON, as in `RegistryDoc` and `RoutesDoc`."""
+        return {
+            "app": self.app,
+            "commit": self.commit,
+            "tree": self.tree,
+            "definition": self.definition.to_json(),
+            "components": [component.to_json() for component in self.components],
+            "security": self.security.to_json(),
+            "optimization": self.optimization.to_json(),
+            "schemas": dict(self.schemas),
+            "ui": {path: {"blob": file.blob, "size": file.size} for path, file in self.ui.items()},
+            "files": self.files,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            KeyError, TypeError, pydantic.ValidationError: it is something else.
+        """
+        return cls(
+            app=data["app"],
+            commit=data["commit"],
+            tree=data["tree"],
+            definition=AppDefinition.model_validate(data["definition"]),
+            components=tuple(ComponentDefinition.model_validate(item) for item in data["components"]),
+            security=SecurityConfig.model_validate(data["security"]),
+            optimization=OptimizationConfig.model_validate(data["optimization"]),
+            schemas=data["schemas"],
+            ui={path: UiFile(**file) for path, file in data["ui"].items()},
+            files=data["files"],
+        )
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        known = merged.get(key)
+        merged[key] = _merged(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+    return merged
