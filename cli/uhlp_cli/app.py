@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from uhlp_core.errors import Conflict, InvalidInput
-from uhlp_core.ids import Deployment, check_app_id
 
 from uhlp_cli.frame import Group, Invocation
 from uhlp_cli.live import addresses, with_redis
 from uhlp_cli.output import short, table
 from uhlp_cli.repos import app_names, existing_app, heads
+from uhlp_core.errors import Conflict, InvalidInput
+from uhlp_core.ids import Deployment, check_app_id
 
 if TYPE_CHECKING:
     from uhlp_core.settings import Settings
@@ -36,9 +36,8 @@ def create(invocation: Invocation, name: str, template: str) -> None:
 
     With --json: {app, commit, path, gitUrl, url}.
     """
-    from uhlp_state.templates import UnknownTemplate, render_template
-
     from uhlp_cli.new_app import create_app
+    from uhlp_state.templates import UnknownTemplate, render_template
 
     check_app_id(name)
     try:
@@ -52,7 +51,7 @@ def create(invocation: Invocation, name: str, template: str) -> None:
         "commit": commit,
         "path": str(invocation.home.repo(name)),
         "gitUrl": where.git_url(name),
-        "url": where.app_url(Deployment(name).host_label),
+        "url": where.app_url(Deployment(name)),
     }
     invocation.answer(
         document,
@@ -81,7 +80,7 @@ def list_apps(invocation: Invocation) -> None:
         found.append(
             {
                 "app": name,
-                "url": where.app_url(name),
+                "url": where.app_url(Deployment(name)),
                 "path": str(invocation.home.repo(name)),
                 "commit": main.commit if main else None,
                 "subject": main.subject if main else None,

@@ -8,11 +8,11 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import click
-from uhlp_core.errors import Unavailable
-from uhlp_core.ids import Deployment
 
 from uhlp_cli.frame import Command, ExitCode, Invocation
 from uhlp_cli.live import addresses
+from uhlp_core.errors import Unavailable
+from uhlp_core.ids import Deployment
 
 TIMEOUT_SECONDS = 1000
 """Longer than any handler's limit: the gateway's own answer to a slow handler must arrive first."""

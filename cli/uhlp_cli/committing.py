@@ -5,11 +5,10 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from uhlp_cli.repos import git
 from uhlp_core.errors import Conflict
 from uhlp_core.ids import PRODUCTION_BRANCH
 from uhlp_state.commits import PLATFORM_AUTHOR, Author, move_branch, stage_commit
-
-from uhlp_cli.repos import git
 
 
 def operator() -> Author:

@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from uhlp_cli.new_app import read_folder
+from uhlp_cli.repos import app_names
 from uhlp_core.errors import UhlpError
 from uhlp_core.ids import Deployment
 from uhlp_core.settings import Settings
@@ -13,9 +15,6 @@ from uhlp_hooks.install import install_hooks
 from uhlp_state.assets import assets_folder
 from uhlp_state.git_repo import create_repo
 from uhlp_state.templates import render_template
-
-from uhlp_cli.new_app import read_folder
-from uhlp_cli.repos import app_names
 
 TEMPLATE_APP = "hello"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from uhlp_core.errors import InvalidInput, UhlpError, Unavailable
 
 if TYPE_CHECKING:

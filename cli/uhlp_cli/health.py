@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from uhlp_cli.live import running_state
+from uhlp_cli.redis_server import find_binary
 from uhlp_core.errors import Unavailable
 from uhlp_core.settings import Settings
-
-from uhlp_cli.redis_server import find_binary
 
 MIN_PYTHON = (3, 11)
 MIN_GIT = (2, 31)
@@ -204,19 +204,30 @@ def _redis(settings: Settings) -> Check:
 
 
 def _daemons(settings: Settings) -> Check:
-    """Whether the registry daemon's door answers: the supervisor brings the others back by itself."""
+    """Whether every process that the supervisor wrote down is alive, and pushes find their door."""
+    state = running_state(settings)
+    if state is None:
+        return Check("daemons", Verdict.WARN, "not running", "start the platform with `uhlp up`")
+    dead = [name for name, pid in state["daemons"].items() if not _alive(pid)]
+    if not _alive(state["pid"]):
+        remedy = "start the platform again with `uhlp up`; nothing is lost"
+        return Check("daemons", Verdict.FAIL, "the supervisor was killed", remedy)
+    if dead:
+        remedy = "the supervisor starts them again within seconds; if not, its output says why"
+        return Check("daemons", Verdict.FAIL, f"not running: {', '.join(dead)}", remedy)
     with socket.socket(socket.AF_UNIX) as door:
         try:
             door.connect(str(settings.home.receive_socket))
-        except OSError:
-            return Check("daemons", Verdict.WARN, "not running", "start the platform with `uhlp up`")
-    return Check("daemons", Verdict.OK, "the registry daemon answers")
+        except OSError as error:
+            remedy = "pushes are still validated, by the hook itself; see the output of `uhlp up`"
+            return Check("daemons", Verdict.WARN, f"the door for pushes is closed: {error.strerror}", remedy)
+    return Check("daemons", Verdict.OK, ", ".join(state["daemons"]))
 
 
 def _port(settings: Settings, name: str, host: str, port: int) -> Check:
     if port == 0:
         return Check(name, Verdict.OK, f"any free port on {host}")
-    if _running(settings):
+    if running_state(settings) is not None:
         return Check(name, Verdict.OK, f"{host}:{port} is ours")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -234,8 +245,8 @@ def _port(settings: Settings, name: str, host: str, port: int) -> Check:
     return Check(name, Verdict.OK, f"{host}:{port} is free")
 
 
-def _running(settings: Settings) -> bool:
-    return _daemons(settings).verdict == Verdict.OK
+def _alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 def _output(*command: str) -> str | None:

@@ -4,9 +4,10 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from uhlp_core.errors import Unavailable
+from uhlp_core.ids import Deployment
 
 if TYPE_CHECKING:
     from uhlp_core.settings import Settings
@@ -24,26 +25,36 @@ class Addresses:
     domain: str
     port: int
 
-    def app_url(self, host_label: str) -> str:
-        """Where a deployment is served by its host name (`uhlp_core.ids.Deployment.host_label`)."""
-        return f"http://{host_label}.{self.domain}:{self.port}/"
+    def app_url(self, deployment: Deployment) -> str:
+        """Where a deployment is served by its host name."""
+        return f"http://{deployment.host_label}.{self.domain}:{self.port}/"
 
     def git_url(self, app: str) -> str:
         return f"{self.control}/git/{app}.git"
 
 
-def addresses(settings: "Settings") -> Addresses:
-    """What `run/up.json` says, or what the settings promise while the platform is down."""
+def running_state(settings: "Settings") -> dict[str, Any] | None:
+    """What the supervisor wrote down in `run/up.json`: {pid, gateway, control, domain, port, startedAt,
+    daemons: {name: pid}}; None while the platform is down.
+    """
     try:
-        found = json.loads((settings.home.run / "up.json").read_text())
-        return Addresses(found["gateway"], found["control"], found["domain"], found["port"])
-    except (OSError, ValueError, KeyError):
-        return Addresses(
-            f"http://localhost:{settings.port}",
-            f"http://localhost:{settings.effective_control_port}",
-            settings.domain,
-            settings.port,
-        )
+        found: dict[str, Any] = json.loads((settings.home.run / "up.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def addresses(settings: "Settings") -> Addresses:
+    """Where the running platform is, or where the settings promise it while it is down."""
+    state = running_state(settings)
+    if state is not None:
+        return Addresses(state["gateway"], state["control"], state["domain"], state["port"])
+    return Addresses(
+        f"http://localhost:{settings.port}",
+        f"http://localhost:{settings.effective_control_port}",
+        settings.domain,
+        settings.port,
+    )
 
 
 def with_redis(settings: "Settings", work: "Callable[[Store], Awaitable[T]]") -> T:

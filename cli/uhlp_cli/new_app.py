@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from uhlp_cli.committing import commit_files
+from uhlp_cli.repos import app_names
 from uhlp_core.errors import Conflict, UhlpError
 from uhlp_core.ids import check_app_id
 from uhlp_core.settings import Settings
@@ -11,9 +13,6 @@ from uhlp_hooks.install import install_hooks
 from uhlp_state.git_repo import create_repo
 from uhlp_state.platform import PlatformDefinition
 from uhlp_state.receive import current_platform
-
-from uhlp_cli.committing import commit_files
-from uhlp_cli.repos import app_names
 
 
 def create_app(settings: Settings, app: str, files: Mapping[str, bytes], message: str) -> str:

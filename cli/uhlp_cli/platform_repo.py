@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+
+from uhlp_cli.committing import commit_files
+from uhlp_cli.new_app import create_with_commit
 from uhlp_core.errors import Conflict
 from uhlp_core.ids import PLATFORM_APP, PRODUCTION_BRANCH
 from uhlp_core.settings import Settings
@@ -18,9 +21,6 @@ from uhlp_state.commits import file_at
 from uhlp_state.git_repo import read_ref
 from uhlp_state.platform import PLATFORM_FILE, PlatformDefinition
 from uhlp_state.receive import current_platform
-
-from uhlp_cli.committing import commit_files
-from uhlp_cli.new_app import create_with_commit
 
 ATTEMPTS = 5
 """Tries to commit while others commit to the same repo."""
@@ -83,12 +83,21 @@ def resume(settings: Settings, app: str) -> str | None:
     return _edit(settings, change, f"Resume {app}")
 
 
+def _round_trip() -> YAML:
+    """A reader and writer that keeps comments, quotes and long lines, with lists indented as in our files."""
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 1 << 16
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml
+
+
 def _edit(settings: Settings, change: Callable[[list[Any]], bool], message: str) -> str | None:
     """Commit `change` of the list of suspended apps; again from the start if main moved meanwhile."""
     repo = ensure(settings)
     for attempt in range(1, ATTEMPTS + 1):
         head = read_ref(repo, PRODUCTION_BRANCH)
-        yaml = YAML()
+        yaml = _round_trip()
         document = (yaml.load(file_at(repo, head, PLATFORM_FILE) or b"") if head else None) or {}
         entries = document.get("suspendedApps") or []
         if hasattr(entries, "fa"):

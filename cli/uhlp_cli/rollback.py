@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from uhlp_core.errors import InvalidInput, NotFound, Unavailable
-from uhlp_core.ids import PLATFORM_APP, PRODUCTION_BRANCH
 
 from uhlp_cli.frame import Command, ExitCode, Invocation
 from uhlp_cli.live import with_redis
 from uhlp_cli.output import clean, line, short
 from uhlp_cli.repos import existing_app, git
+from uhlp_core.errors import InvalidInput, NotFound, Unavailable
+from uhlp_core.ids import PLATFORM_APP, PRODUCTION_BRANCH
 
 if TYPE_CHECKING:
     from uhlp_core.settings import Settings

@@ -5,14 +5,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
-from uhlp_core.errors import Unavailable
-from uhlp_core.home import Home
 
 from uhlp_cli.deployments import DeploymentView, known, view
 from uhlp_cli.frame import Command, ExitCode, Invocation
 from uhlp_cli.live import Addresses, addresses, with_redis
 from uhlp_cli.output import clean, clock, line, short, table
 from uhlp_cli.repos import Head, app_names, existing_app, heads
+from uhlp_core.errors import Unavailable
+from uhlp_core.home import Home
 
 if TYPE_CHECKING:
     from uhlp_core.store import Store
@@ -105,7 +105,7 @@ def _overview(home: Home, views: list[DeploymentView]) -> None:
 def _details(one: DeploymentView, where: Addresses) -> None:
     now = one.conditions
     line(f"{one.deployment.id}  {one.word}", bold=True, fg=_COLOURS.get(one.word))
-    line(f"  url       {where.app_url(one.deployment.host_label)}")
+    line(f"  url       {where.app_url(one.deployment)}")
     line(f"  serving   {short(now.applied)}")
     line(f"  newest    {short(now.attempted)}")
     line(f"  reason    {now.reason}")
@@ -130,7 +130,7 @@ def _document(one: DeploymentView, where: Addresses) -> dict[str, Any]:
     return {
         "deployment": one.deployment.id,
         "app": one.deployment.app,
-        "url": where.app_url(one.deployment.host_label),
+        "url": where.app_url(one.deployment),
         "condition": one.word,
         "ready": now.ready,
         "reconciling": now.reconciling,

@@ -23,12 +23,11 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from uhlp_cli import redis_server
 from uhlp_core import daemon, sockets
 from uhlp_core.errors import Conflict, Unavailable
 from uhlp_core.home import Home
 from uhlp_core.settings import Settings
-
-from uhlp_cli import redis_server
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +102,9 @@ class Supervisor:
 
         install_hooks(self._home, self.settings.push_wait_seconds)
         settings = self.settings
-        mains = {name: partial(daemon.run, name, main, settings) for name, main in MAINS.items()}
+        mains: dict[str, Callable[[], None]] = {
+            name: partial(daemon.run, name, main, settings) for name, main in MAINS.items()
+        }
         mains["mcp"] = partial(daemon.run, "mcp", mcp.serve, settings)
         serve_control = partial(control.serve, listener=self._sockets["control"])
         mains["control"] = partial(daemon.run, "control", serve_control, settings)

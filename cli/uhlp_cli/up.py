@@ -2,11 +2,15 @@
 
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import click
-from uhlp_core.errors import InvalidInput
 
 from uhlp_cli.frame import Command, Invocation
+from uhlp_core.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from uhlp_core.daemon import Main
 
 DAEMONS = ("registry", "sandboxes", "routes", "cleanup", "gateway", "control", "mcp")
 
@@ -21,11 +25,10 @@ def up(invocation: Invocation, port: int | None, no_examples: bool) -> None:
     Everything is kept in the data folder; the next start finds it all again. An empty home gets the example
     apps, pushed with plain git.
     """
-    from uhlp_core.settings import Settings
-    from uhlp_core.telemetry import set_up_logging
-
     from uhlp_cli import examples
     from uhlp_cli.supervisor import Supervisor, prepare_metrics
+    from uhlp_core.settings import Settings
+    from uhlp_core.telemetry import set_up_logging
 
     began = time.monotonic()
     settings = Settings.load(home_dir=invocation.home_dir, port=port)
@@ -62,19 +65,27 @@ def daemon(invocation: Invocation, name: str) -> None:
 
     settings = invocation.settings
     settings.home.create()
+    if name == "registry":
+        from uhlp_hooks.install import install_hooks
+
+        install_hooks(settings.home, settings.push_wait_seconds)
+    process.run(name, _main(name), settings)
+
+
+def _main(name: str) -> "Main":
+    """The daemon's entry; only its own modules are imported."""
     if name == "gateway":
-        from uhlp_gateway.server import serve
-    elif name == "control":
-        from uhlp_control.server import serve
-    elif name == "mcp":
-        from uhlp_mcp.server import serve
-    else:
-        if name == "registry":
-            from uhlp_hooks.install import install_hooks
+        from uhlp_gateway import server as gateway
 
-            install_hooks(settings.home, settings.push_wait_seconds)
-        from uhlp_reconcilers.daemons import MAINS
+        return gateway.serve
+    if name == "control":
+        from uhlp_control import server as control
 
-        process.run(name, MAINS[name], settings)
-        return
-    process.run(name, serve, settings)
+        return control.serve
+    if name == "mcp":
+        from uhlp_mcp import server as mcp
+
+        return mcp.serve
+    from uhlp_reconcilers.daemons import MAINS
+
+    return MAINS[name]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import orjson
 from dulwich.errors import NotGitRepository
+
 from uhlp_core import keys
 from uhlp_core.errors import UhlpError
 from uhlp_core.home import Home

@@ -13,8 +13,6 @@ from uhlp_core import keys, store, wake
 from uhlp_core.daemon import Main
 from uhlp_core.settings import Settings
 from uhlp_core.store import UNAVAILABLE, Store
-from uhlp_state.parse_cache import ParseCache
-
 from uhlp_reconcilers.backends.process import ProcessBackend
 from uhlp_reconcilers.cleanup import Cleanup
 from uhlp_reconcilers.loop import Loop
@@ -24,6 +22,7 @@ from uhlp_reconcilers.registry import Registry
 from uhlp_reconcilers.rollouts import Rollouts
 from uhlp_reconcilers.routes import Routes
 from uhlp_reconcilers.sandboxes import Sandboxes
+from uhlp_state.parse_cache import ParseCache
 
 log = logging.getLogger(__name__)
 

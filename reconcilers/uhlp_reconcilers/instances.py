@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from uhlp_state.documents import InstanceDoc, Lane
-from uhlp_state.snapshot import AppSnapshot
-
 from uhlp_reconcilers.backends.protocol import Instance
 from uhlp_reconcilers.outcome import Retry
 from uhlp_reconcilers.runner_client import RunnerUnreachable, ask
+from uhlp_state.documents import InstanceDoc, Lane
+from uhlp_state.snapshot import AppSnapshot
 
 START_SECONDS = 20.0
 """A runner is ready in about 0.1 s; a machine under heavy load may need far longer."""
@@ -49,7 +48,7 @@ class Held:
 
     @property
     def socket(self) -> Path:
-        return Path(self.instance.dir) / "execute.sock"
+        return self.instance.dir / "execute.sock"
 
     def doc(self) -> InstanceDoc:
         instance = self.instance
@@ -84,7 +83,11 @@ async def become_ready(held: Held) -> None:
             problem = str(error)
         else:
             if status == 200:
-                held.lanes = tuple(Lane.from_json(lane) for lane in answer["lanes"])
+                # The runner names its sockets within its folder, which it may see under another path.
+                held.lanes = tuple(
+                    Lane(str(held.instance.dir / lane["socket"]), lane["capacity"])
+                    for lane in answer["lanes"]
+                )
                 held.prepared = tuple(answer["prepared"])
                 held.state = "ready"
                 return

@@ -16,11 +16,11 @@ from typing import Protocol
 
 import orjson
 from prometheus_client import Counter, Histogram
+
 from uhlp_core import events, keys, wake
 from uhlp_core.ids import Deployment
 from uhlp_core.status import Phase, Report
 from uhlp_core.store import UNAVAILABLE, Store
-
 from uhlp_reconcilers.outcome import Done, Gone, Outcome, Retry, Stalled, Waiting
 
 log = logging.getLogger(__name__)
@@ -194,7 +194,7 @@ class Loop:
                     events.record(pipe, _event(app, key, name, report))
             await pipe.execute()
         if not report.says_the_same(before):
-            level = logging.WARNING if report.phase == Phase.STALLED else logging.INFO
+            level = _level(report)
             text = f"{report.reason}: {report.message}" if report.message else report.reason
             context = {"deployment": key, "commit": report.attempted, "seconds": round(seconds, 4)}
             log.log(level, text, extra=context)
@@ -210,6 +210,14 @@ def _of_outcome(outcome: Outcome) -> tuple[Report | None, float | None]:
             return None, None
     report = Report(phase, outcome.reason, outcome.message, outcome.attempted, outcome.applied)
     return report, outcome.again_after
+
+
+def _level(report: Report) -> int:
+    """Steps on the way are for debugging; what ended, well or not, is for the reader of the log."""
+    if report.phase == Phase.READY:
+        return logging.INFO
+    planned = report.phase == Phase.RECONCILING and report.next_retry is None
+    return logging.DEBUG if planned else logging.WARNING
 
 
 def _event(app: str, deployment: str, daemon: str, report: Report) -> events.Event:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
 from uhlp_core.ids import PLATFORM_APP, Deployment
 from uhlp_core.settings import Settings
-from uhlp_state.parse_cache import ParseCache
-from uhlp_state.receive import ZERO_ID, RefUpdate, judge
-
 from uhlp_reconcilers.registry import Registry
 from uhlp_reconcilers.rollouts import Progress, Rollouts
+from uhlp_state.parse_cache import ParseCache
+from uhlp_state.receive import ZERO_ID, RefUpdate, judge
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,10 @@ class ReceiveDoor:
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            request = orjson.loads(await reader.readline())
+            line = await reader.readline()
+            if not line:
+                return  # Somebody only looked whether the door is open.
+            request = orjson.loads(line)
             handle = self._pre_receive if request["op"] == "pre-receive" else self._post_receive
             code = await handle(request, writer)
             writer.write(orjson.dumps({"exit": code}) + b"\n")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask, Watch
+
 from uhlp_state.git_repo import refs_fingerprint
 
 log = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ from uhlp_core import keys, store, wake
 from uhlp_core.home import Home
 from uhlp_core.ids import PLATFORM_APP, PRODUCTION_BRANCH, Deployment, is_app_id
 from uhlp_core.store import Store
+from uhlp_reconcilers.outcome import Done, Gone, Outcome, Stalled
 from uhlp_state.applied import applied_revision, note_applied
 from uhlp_state.documents import RegistryDoc, Revision
 from uhlp_state.export import export_tree
@@ -25,8 +26,6 @@ from uhlp_state.parse_cache import ParseCache
 from uhlp_state.platform import PlatformDefinition, validate_platform
 from uhlp_state.problems import Problem
 from uhlp_state.validate import validate
-
-from uhlp_reconcilers.outcome import Done, Gone, Outcome, Stalled
 
 log = logging.getLogger(__name__)
 

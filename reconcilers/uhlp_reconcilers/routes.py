@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterable
 
 import orjson
+
 from uhlp_core import keys, store, wake
 from uhlp_core.store import Store
-from uhlp_state.documents import InstanceDoc, Lane, RegistryDoc, Revision, RoutesDoc
-
 from uhlp_reconcilers.gateways import gateways_behind
 from uhlp_reconcilers.outcome import Done, Gone, Outcome, Stalled, Waiting
+from uhlp_state.documents import InstanceDoc, Lane, RegistryDoc, Revision, RoutesDoc
 
 
 class Routes:

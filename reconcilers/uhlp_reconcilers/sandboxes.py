@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
+
 from uhlp_core import events, keys, store, wake
 from uhlp_core.home import Home
 from uhlp_core.ids import Deployment
 from uhlp_core.store import Store
-from uhlp_state.documents import RegistryDoc, Revision, RoutesDoc
-from uhlp_state.model import PoolDefinition
-
 from uhlp_reconcilers.backends.protocol import InstanceSpec, SandboxBackend
 from uhlp_reconcilers.gateways import gateways_behind
 from uhlp_reconcilers.instances import Held, RevisionRefused, become_ready, is_healthy, prepare
 from uhlp_reconcilers.outcome import Done, Gone, Outcome, Retry, Stalled, Waiting
+from uhlp_state.documents import RegistryDoc, Revision, RoutesDoc
+from uhlp_state.model import PoolDefinition
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class Sandboxes:
         await self._bury_the_dead(key, fleet)
         wants = _wants(wanted, routes, refused, asked_for=asked_for)
         pause = await self._start_missing(wanted, fleet, wants)
-        await asyncio.gather(*(become_ready(held) for held in fleet.starting()))
+        await self._become_ready(wanted, fleet)
         refused |= await self._load_revisions(wanted, fleet, refused)
         self._mark_surplus(fleet, _wants(wanted, routes, refused, asked_for=asked_for))
         await self._publish(key, fleet)
@@ -245,6 +245,20 @@ class Sandboxes:
         self._watch_exit(held)
         context = {"deployment": wanted.deployment, "pool": want.pool}
         log.info("started %s", instance.instance, extra=context)
+
+    async def _become_ready(self, wanted: RegistryDoc, fleet: _Fleet) -> None:
+        """Wait for what is starting; replace what does not come up. Raises Retry."""
+        starting = fleet.starting()
+        results = await asyncio.gather(*map(become_ready, starting), return_exceptions=True)
+        failed: Retry | None = None
+        for held, result in zip(starting, results, strict=True):
+            if isinstance(result, Retry):
+                await self._backend.remove(held.instance, grace=0)
+                failed = Retry(result.reason, str(result), attempted=wanted.head)
+            elif isinstance(result, BaseException):
+                raise result
+        if failed:
+            raise failed
 
     async def _load_revisions(
         self, wanted: RegistryDoc, fleet: _Fleet, refused: Mapping[str, str]

@@ -1,10 +1,26 @@
-"""`python -I -S <this folder> --config FILE`: read the configuration, shut ourselves in, serve."""
+"""`python -I -S <this folder> --config FILE`: read the configuration, then start."""
 
+import argparse
 import sys
 
 _folder = __file__.rpartition("/")[0].rpartition("/")[0]
 sys.path.append(_folder)
-from uhlp_runner.start import main  # noqa: E402 - only importable from here on
+from uhlp_runner import config  # noqa: E402 - only importable from here on
 
-sys.path.remove(_folder)
-main(sys.argv[1:])
+_parser = argparse.ArgumentParser(prog="uhlp_runner", description="Runs the handlers of one instance.")
+_parser.add_argument("--config", required=True, help="the instance's configuration, a JSON file")
+_parser.add_argument("--protection", action="store_true", help="print what would hold for it, and end")
+_options = _parser.parse_args()
+_config = config.load(_options.config)
+
+# orjson lies among packages that handlers are not to see: on the path only until the runner has it.
+sys.path.extend(_config.libraries)
+from uhlp_runner import start  # noqa: E402 - after the path is complete
+
+for _entry in (_folder, *_config.libraries):
+    sys.path.remove(_entry)
+
+if _options.protection:
+    start.report_protection(_config)
+else:
+    start.main(_config)

@@ -16,6 +16,10 @@ FIRST_INHERITED = 3
 """What a child is given begins here, after its standard streams."""
 
 
+known: set[int] = set()
+"""The children of this process that are its own; any other was left behind by a handler."""
+
+
 def start(target: Callable[[], NoReturn], inherited: Sequence[int], out: int, err: int) -> int:
     """Fork a child in a session of its own that runs `target`; it dies with this process.
 
@@ -26,6 +30,7 @@ def start(target: Callable[[], NoReturn], inherited: Sequence[int], out: int, er
     parent = os.getpid()
     child = os.fork()
     if child:
+        known.add(child)
         return child
     try:
         os.setsid()
@@ -72,4 +77,5 @@ def kill_group(pid: int) -> None:
 
 def reap(pid: int) -> int:
     """The wait status of a child that has ended."""
+    known.discard(pid)
     return os.waitpid(pid, 0)[1]

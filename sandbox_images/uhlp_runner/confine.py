@@ -1,14 +1,92 @@
+"""Shut the runner in before it opens for work, as far as this kernel and this user allow.
+
+Every measure is optional, and none is taken for granted: what is in force and what is missing is reported
+in the log and by `GET /readyz`. Without all of them this contains accidents; it never is a boundary that
+hostile code could not cross, since the kernel is shared.
+"""
+
 import ctypes
 import os
 import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-_libc = ctypes.CDLL(None, use_errno=True)
+from . import landlock, namespaces
+from .config import Config
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
+SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/proc")
+"""What programs and libraries need to read."""
+
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+
+_OWN_SPACES = (
+    namespaces.CLONE_NEWNS | namespaces.CLONE_NEWNET | namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
+)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(slots=True)
+class Protection:
+    """What holds for a sandbox and what does not, said honestly."""
+
+    in_force: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def take(self, measure: str, act: Callable[[], None]) -> bool:
+        """Try one measure and note how it went."""
+        try:
+            act()
+        except OSError as error:
+            self.missing.append(f"{measure}: {error.strerror or error}")
+            return False
+        self.in_force.append(measure)
+        return True
+
+
+def shut_in(config: Config) -> Protection:
+    """Give up all that an instance does not need. Afterwards this process is the app's user, if it has one."""
+    protection = Protection()
+    isolation = config.isolation
+    is_root = os.geteuid() == 0
+    uid = isolation.uid if is_root and isolation.uid is not None else os.geteuid()
+    gid = isolation.gid if is_root and isolation.gid is not None else os.getegid()
+    os.umask(0o022)  # Mount points are made before this process changes its user, who must pass them.
+    if is_root:
+        has_spaces = protection.take("own mounts, network, IPC", lambda: namespaces.unshare(_OWN_SPACES))
+    else:
+        has_spaces = protection.take(
+            "own users, mounts, network, IPC", lambda: _own_users(uid, gid, _OWN_SPACES)
+        )
+    has_tmp = has_spaces and protection.take("private /tmp, home hidden", lambda: _hide(config))
+    if has_spaces:
+        protection.take("other users' processes hidden", namespaces.own_proc)
+    tmp = "/tmp" if has_tmp else f"{config.dir}/tmp"  # noqa: S108
+    if is_root and uid != 0:
+        protection.take("user of its own", lambda: _become(uid, gid))
+        protection.take("own process count", lambda: _own_users(uid, gid, 0))
+    elif is_root:
+        protection.missing.append("user of its own: none was given, so handlers run as root")
+    protection.take("no new user namespaces", namespaces.forbid_more)
+    protection.take("no capabilities", namespaces.drop_capabilities)
+    protection.take("no new privileges", namespaces.forbid_new_privileges)
+    os.umask(0o077)
+    os.makedirs(tmp, mode=0o700, exist_ok=True)  # noqa: PTH103
+    os.environ.clear()
+    os.environ.update({"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": tmp, "TMPDIR": tmp})
+    _confine_files(config, tmp, protection)
+    protection.missing.append("memory and CPU of the instance as a whole: limits are per process (no cgroup)")
+    protection.missing.append("a kernel of its own: system calls are not filtered")
+    return protection
+
 
 def scope() -> None:
-    """"""
+    """In a child that runs handlers: out of reach for it are the runner and the requests beside it."""
+    landlock.shield_others(landlock.abi())
 
 
 def die_with(parent: int) -> None:
@@ -21,3 +99,42 @@ def die_with(parent: int) -> None:
 def adopt_orphans() -> None:
     """Make this process the parent of whatever below it loses its own."""
     _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _own_users(uid: int, gid: int, more: int) -> None:
+    namespaces.unshare(namespaces.CLONE_NEWUSER | more)
+    namespaces.map_own_user(uid, gid)
+
+
+def _become(uid: int, gid: int) -> None:
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+
+
+def _needed(config: Config) -> list[str]:
+    """What an instance reads beyond the system's folders."""
+    runner = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
+    return [config.trees, sys.base_prefix, runner, *config.environment]
+
+
+def _hide(config: Config) -> None:
+    namespaces.detach_mounts()
+    needed = _needed(config)
+    closed = [folder for path in [*needed, config.dir] if (folder := namespaces.closed_ancestor(path))]
+    # The instance's own folder is closed to others, and is meant to be: it is this user's.
+    masked = [folder for folder in closed if folder != config.dir]
+    namespaces.hide([*masked, *config.isolation.hidden], needed, [config.dir], config.isolation.tmp_bytes)
+
+
+def _confine_files(config: Config, tmp: str, protection: Protection) -> None:
+    version = landlock.abi()
+    if not version:
+        protection.missing.append("Landlock: this kernel has none, so files are guarded by permissions only")
+        return
+    allowed = [(path, landlock.READ) for path in (*SYSTEM_FOLDERS, *_needed(config))]
+    allowed += [(path, landlock.READ_FILE | landlock.WRITE_FILE) for path in DEVICES]
+    allowed += [(path, landlock.writing(version)) for path in (tmp, config.dir)]
+    if protection.take("Landlock: files", lambda: landlock.restrict(allowed, version)):
+        (protection.in_force if version >= 4 else protection.missing).append("Landlock: TCP")
+        (protection.in_force if version >= 6 else protection.missing).append("Landlock: signals")

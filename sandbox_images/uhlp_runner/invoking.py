@@ -34,6 +34,10 @@ MESSAGE_LIMIT = 500
 """Characters of an exception's text that go into the answer; the log has the whole traceback."""
 
 
+current_context: "dict[str, Any]" = {}
+"""Of the request that runs, for an SDK that is only imported while it does."""
+
+
 async def _coroutine() -> None: ...
 
 
@@ -76,7 +80,8 @@ class Invoker:
 
     def answer(self, request: "dict[str, Any]") -> tuple[int, bytes]:
         """Run the handler `request` names: HTTP status and body of the answer. Raises nothing."""
-        context = request["context"]
+        global current_context
+        current_context = context = request["context"]
         expected = context.get("expectedResultFormat")
         sdk = sys.modules.get("uhlp_sdk")
         if sdk is not None:

@@ -16,7 +16,7 @@ from .config import Config
 from .failure import Failure
 from .invoking import failure_body
 from .output import Collector, Label, Log
-from .zygotes import ImportFailed, Zygote, ZygoteLost, hatch, settings_of
+from .zygotes import ImportFailed, Zygote, ZygoteLost, hatch
 
 KEPT_TREES = 4
 """Zygotes kept warm: the revision served, the one before, and two on their way."""
@@ -33,10 +33,10 @@ SIGXCPU = 24
 class Jobs:
     """Runs requests, each in its own process, and keeps the zygotes they come from."""
 
-    def __init__(self, config: Config, log: Log) -> None:
+    def __init__(self, config: Config, settings: dict[str, Any], log: Log) -> None:
         self._config = config
         self._log = log
-        self._settings = settings_of(config)
+        self._settings = settings
         self._zygotes: OrderedDict[str, Zygote] = OrderedDict()
         self._components: OrderedDict[str, Sequence[dict[str, Any]]] = OrderedDict()
         self._starting: dict[str, asyncio.Task[list[dict[str, Any]]]] = {}
@@ -63,7 +63,9 @@ class Jobs:
             self._zygotes.move_to_end(tree)
             return []
         try:
-            candidate = await hatch(self._config, self._log, tree, components)
+            candidate = await hatch(
+                self._settings, self._log, tree, components, self._config.mode == "interpreter"
+            )
         except ImportFailed as failed:
             return failed.problems
         self._keep(tree, candidate)

@@ -35,3 +35,15 @@ def kill_descendants(known: Collection[int] = ()) -> None:
                 os.waitpid(pid, 0)
             except (ProcessLookupError, ChildProcessError):
                 continue
+
+
+def tasks_of(user: int) -> int:
+    """How many processes and threads a user has now."""
+    count = 0
+    for entry in os.listdir(PROC):  # noqa: PTH208
+        try:
+            if entry.isdigit() and os.stat(f"{PROC}/{entry}").st_uid == user:  # noqa: PTH116
+                count += len(os.listdir(f"{PROC}/{entry}/task"))  # noqa: PTH208
+        except OSError:
+            continue
+    return count

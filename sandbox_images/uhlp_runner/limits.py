@@ -24,9 +24,16 @@ def apply_memory(memory_bytes: int) -> None:
     lower(resource.RLIMIT_AS, memory_bytes + ADDRESS_SPACE_ALLOWANCE)
 
 
-def apply_request(limits: "Mapping[str, int]") -> None:
-    """Bound a process that serves a single request: memory, CPU seconds, open files, no core dump."""
+def apply_handler(limits: "Mapping[str, int]") -> None:
+    """Bound a process that runs handlers: memory, processes and threads, open files."""
     apply_memory(limits["memoryBytes"])
+    lower(resource.RLIMIT_NPROC, limits["processes"])
+    lower(resource.RLIMIT_NOFILE, limits["maxOpenFiles"])
+
+
+def apply_request(limits: "Mapping[str, int]") -> None:
+    """Bound a process that serves a single request: as `apply_handler`, and its CPU seconds."""
+    apply_handler(limits)
     seconds = limits["cpuSeconds"]
     if seconds:
         used = resource.getrusage(resource.RUSAGE_SELF)

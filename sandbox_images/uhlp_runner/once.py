@@ -7,9 +7,11 @@ on unread: what comes out of a handler's process is never unmarshalled).
 Part of the interpreter mode's boot path.
 """
 
+import fcntl
 import marshal
 import os
 import sys
+from _signal import SIGKILL
 
 from .invoking import Invoker
 from .limits import apply_request
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 CHANNEL = 3
 """The channel's file descriptor in every process that serves a single request."""
+
+F_SETSIG = 10
+"""Linux's, which `fcntl` has no name for."""
 
 HEADER_BYTES = 6
 """An answer begins with its HTTP status (2 bytes) and its length (4), both little-endian."""
@@ -37,6 +42,7 @@ def serve(loader: Loader | None = None) -> "NoReturn":
 
     `loader` holds what a warm parent has imported already; a fresh interpreter has none.
     """
+    _die_with_channel()
     settings, request = marshal.loads(_read_exactly(int.from_bytes(_read_exactly(4), "little")))
     apply_request(settings["limits"])
     if loader is None:
@@ -52,6 +58,16 @@ def serve(loader: Loader | None = None) -> "NoReturn":
     _write(status.to_bytes(2, "little") + len(body).to_bytes(4, "little") + body)
     # Not exit(): threads the handler left behind, and its atexit functions, are not waited for.
     os._exit(0)
+
+
+def _die_with_channel() -> None:
+    """Have the kernel kill this process when the runner's end of the channel closes.
+
+    The runner may itself be killed at any moment, and no handler may run on without it.
+    """
+    fcntl.fcntl(CHANNEL, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(CHANNEL, F_SETSIG, SIGKILL)
+    fcntl.fcntl(CHANNEL, fcntl.F_SETFL, fcntl.fcntl(CHANNEL, fcntl.F_GETFL) | fcntl.FASYNC)
 
 
 def _read_exactly(size: int) -> bytes:

@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from urllib.parse import parse_qs, urlsplit
 
-from . import failure, http1
+from . import children, failure, http1
+from .confine import Protection
 from .config import Config
 from .failure import Failure
 from .http1 import BadRequest
+from .leftovers import kill_descendants
 from .output import Log
 from .request import Malformed, loads, parse
 
 LISTEN_BACKLOG = 128
+
+SWEEP_SECONDS = 0.5
+"""How long a process that lost its parent may live on: it belongs to no request any more."""
 
 
 class Engine(Protocol):
@@ -39,7 +44,7 @@ class Engine(Protocol):
 class Server:
     """Answers on `execute.sock` until it is drained."""
 
-    def __init__(self, config: Config, log: Log, engine: Engine, protection: tuple[list[str], list[str]]) -> None:
+    def __init__(self, config: Config, log: Log, engine: Engine, protection: Protection) -> None:
         self._config = config
         self._log = log
         self._engine = engine
@@ -59,11 +64,22 @@ class Server:
         server = await asyncio.start_unix_server(
             self._converse, socket_path, backlog=LISTEN_BACKLOG, limit=http1.HEAD_LIMIT
         )
+        sweeping = asyncio.create_task(self._sweep())
         await self._draining.wait()
         self._log.write("info", "runner", "draining: no new request is taken")
         await self._idle.wait()
         server.close()
+        sweeping.cancel()
         await self._engine.close()
+
+    async def _sweep(self) -> None:
+        """End processes that outlived the handler that started them, once handlers have run."""
+        seen = 0
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            if self._served != seen or self._engine.active:
+                seen = self._served
+                kill_descendants(children.known)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -160,11 +176,10 @@ class Server:
     async def _readyz(self, _: Any) -> tuple[int, Any]:
         if self._draining.is_set():
             return 503, {"error": "Service Unavailable", "details": "draining"}
-        in_force, missing = self._protection
         return 200, {
             "lanes": self._engine.lanes,
             "prepared": self._engine.prepared,
-            "protection": {"inForce": in_force, "missing": missing},
+            "protection": {"inForce": self._protection.in_force, "missing": self._protection.missing},
         }
 
     async def _healthz(self, _: Any) -> tuple[int, Any]:

@@ -1,41 +1,57 @@
-"""The order in which a runner starts: configuration, libraries, doors, confinement, work."""
+"""The order in which a runner starts: confinement, limits, doors. `__main__` has read the configuration."""
 
-import argparse
 import asyncio
+import json
 import os
+import resource
 import sys
-from collections.abc import Sequence
 
-from . import config as configuration
+from . import confine, leftovers
+from .config import Config
+from .jobs import KEPT_TREES, Jobs
+from .limits import lower
+from .output import Log
+from .server import Server
+from .workers import Workers
+
+OWN_PROCESSES = KEPT_TREES + 4
+"""The main process, its zygotes, and what comes and goes while a revision is prepared."""
+
+OWN_OPEN_FILES = 256
+"""The main process's sockets and pipes, beyond eight for each request that runs."""
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(config: Config) -> None:
     """Run an instance until it is drained."""
-    parser = argparse.ArgumentParser(prog="uhlp_runner")
-    parser.add_argument("--config", required=True)
-    config = configuration.load(parser.parse_args(arguments).config)
-    _import_libraries(config.libraries)
-    # Handlers must not leave bytecode in the trees; the runner's own imports are done by now.
-    from .jobs import Jobs
-    from .workers import Workers
-    from .output import Log
-    from .server import Server
+    # From here on nothing is imported but handlers' code, which must leave no bytecode in its tree.
     sys.dont_write_bytecode = True
+    protection = confine.shut_in(config)
+    confine.adopt_orphans()
+    own = OWN_PROCESSES + config.concurrency
+    if "own process count" not in protection.in_force:
+        own += leftovers.tasks_of(os.getuid())
+    processes = own + config.limits["maxProcesses"]
+    # More than handlers get: the runner must be able to start a process when they have used up theirs.
+    lower(resource.RLIMIT_NPROC, processes + own)
+    lower(resource.RLIMIT_NOFILE, OWN_OPEN_FILES + 8 * config.concurrency + config.limits["maxOpenFiles"])
+    lower(resource.RLIMIT_CORE, 0)
+    log = Log(1, config.identity)
+    log.write("info", "runner", f"in force: {'; '.join(protection.in_force)}")
+    log.write("warning", "runner", f"missing: {'; '.join(protection.missing)}")
+    asyncio.run(_serve(config, log, protection, processes))
 
-    async def serve() -> None:
-        log = Log(1, config.identity)
-        engine = Workers(config, log) if config.mode == 'server' else Jobs(config, log)
-        await Server(config, log, engine, ([], [])).run()
 
-    asyncio.run(serve())
+def report_protection(config: Config) -> None:
+    """Print what would hold for this instance, and what would be missing, as JSON."""
+    protection = confine.shut_in(config)
+    print(json.dumps([protection.in_force, protection.missing]))
 
 
-def _import_libraries(folders: Sequence[str]) -> None:
-    """Import orjson from where the platform has it, without leaving that folder on the handlers' path."""
-    sys.path.extend(folders)
-    try:
-        import orjson  # noqa: F401
-    except ImportError:
-        pass
-    for folder in folders:
-        sys.path.remove(folder)
+async def _serve(config: Config, log: Log, protection: confine.Protection, processes: int) -> None:
+    settings = {
+        "trees": config.trees,
+        "environment": list(config.environment),
+        "limits": {**config.limits, "processes": processes},
+    }
+    engine = (Workers if config.mode == "server" else Jobs)(config, settings, log)
+    await Server(config, log, engine, protection).run()

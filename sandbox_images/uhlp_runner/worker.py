@@ -18,7 +18,7 @@ from .children import FIRST_INHERITED
 from .http1 import BadRequest
 from .invoking import Invoker
 from .leftovers import kill_descendants
-from .limits import apply_memory
+from .limits import apply_handler
 from .loading import Loader
 from .output import pending
 from .request import Malformed, loads, parse
@@ -224,5 +224,5 @@ def run(settings: dict[str, Any], slot: Slot) -> NoReturn:
     """Be a worker, in a process that `children.start` made."""
     confine.scope()
     confine.adopt_orphans()
-    apply_memory(settings["limits"]["memoryBytes"])
+    apply_handler(settings["limits"])
     Worker(settings, slot).run()

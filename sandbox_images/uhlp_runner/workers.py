@@ -18,7 +18,7 @@ from .invoking import failure_body
 from .leftovers import kill_descendants
 from .output import Collector, Log
 from .slot import Slot
-from .zygotes import ImportFailed, hatch, settings_of
+from .zygotes import ImportFailed, hatch
 
 KEPT_TREES = 4
 """Revisions whose modules workers keep: the one served, the one before, and two on their way."""
@@ -39,14 +39,14 @@ RESPAWN_PAUSE_SECONDS = 0.2
 class Lane:
     """One worker after the other, on one socket that outlives them all."""
 
-    def __init__(self, config: Config, log: Log, number: int, workers: "Workers") -> None:
+    def __init__(self, config: Config, settings: dict[str, Any], log: Log, number: int, workers: "Workers") -> None:
         self.name = f"w{number}.sock"
         self.path = Path(config.dir) / self.name
         self.path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.path))
         self._listener.listen(worker.BACKLOG_MAX)
-        self._settings = settings_of(config)
+        self._settings = settings
         self._limit = config.limits["maxOutputBytes"]
         self._log = log
         self._workers = workers
@@ -119,7 +119,7 @@ class Lane:
             status = children.reap(self.pid)
             for output in outputs:
                 output.drain()
-            self._workers.end_orphans()
+            kill_descendants(children.known)
             if self.slot.deadline:
                 outcome = self._killed or failure.ended(status)
                 self._workers.note(self.slot.label.request_id, outcome)
@@ -157,13 +157,12 @@ class Lane:
 class Workers:
     """All lanes of an instance in server mode."""
 
-    def __init__(self, config: Config, log: Log) -> None:
-        self._config = config
+    def __init__(self, config: Config, settings: dict[str, Any], log: Log) -> None:
+        self._settings = settings
         self._log = log
         self._outcomes: OrderedDict[str, Failure] = OrderedDict()
         self.revisions: OrderedDict[str, Sequence[dict[str, Any]]] = OrderedDict()
-        self._lanes = [Lane(config, log, number, self) for number in range(config.concurrency)]
-        self._probes: set[int] = set()
+        self._lanes = [Lane(config, settings, log, number, self) for number in range(config.concurrency)]
         self._checks = asyncio.create_task(self._check())
 
     @property
@@ -187,7 +186,7 @@ class Workers:
             self.revisions.move_to_end(tree)
             return []
         try:
-            probe = await hatch(self._config, self._log, tree, components)
+            probe = await hatch(self._settings, self._log, tree, components, fresh=False)
         except ImportFailed as failed:
             return failed.problems
         probe.close()
@@ -242,9 +241,6 @@ class Workers:
             self._outcomes[request_id] = outcome
             while len(self._outcomes) > KEPT_OUTCOMES:
                 self._outcomes.popitem(last=False)
-
-    def end_orphans(self) -> None:
-        """End what a dead worker has left to this process."""
 
     async def close(self) -> None:
         """Let every worker finish what it runs and end."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import children, failure, zygote
-from .config import Config
 from .failure import Failure
 from .output import Collector, Label, Log
 
@@ -27,7 +26,9 @@ class ZygoteLost(Exception):
 class Zygote:
     """The runner's end of one zygote."""
 
-    def __init__(self, config: Config, log: Log, tree: str, components: Sequence[dict[str, Any]]) -> None:
+    def __init__(
+        self, settings: dict[str, Any], log: Log, tree: str, components: Sequence[dict[str, Any]], fresh: bool
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._turn = asyncio.Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -36,8 +37,6 @@ class Zygote:
         self.retired = False
         outputs = [Collector(log, stream, Label, lambda size: None) for stream in ("stdout", "stderr")]
         self._outputs = outputs
-        settings = settings_of(config)
-        fresh = config.mode == "interpreter"
         self.pid = children.start(
             lambda: zygote.run(settings, tree, components, fresh),
             [theirs.fileno()],
@@ -91,10 +90,12 @@ class Zygote:
         return data
 
 
-async def hatch(config: Config, log: Log, tree: str, components: Sequence[dict[str, Any]]) -> Zygote:
+async def hatch(
+    settings: dict[str, Any], log: Log, tree: str, components: Sequence[dict[str, Any]], fresh: bool
+) -> Zygote:
     """A zygote that has imported the handlers of `tree`. Raises ImportFailed, also where importing hangs."""
-    candidate = Zygote(config, log, tree, components)
-    timeout = config.limits["timeoutMs"] / 1000
+    candidate = Zygote(settings, log, tree, components, fresh)
+    timeout = settings["limits"]["timeoutMs"] / 1000
     try:
         async with asyncio.timeout(timeout):
             problems = await candidate.report()
@@ -114,8 +115,3 @@ def _all_failed(components: Sequence[dict[str, Any]], why: str) -> list[dict[str
     # With no component known it is the start as such that failed, which must not pass for success.
     known = components or [{"componentId": None, "script": None}]
     return [zygote.problem(component, None, why) for component in known]
-
-
-def settings_of(config: Config) -> dict[str, Any]:
-    """What a handler's process must know of its instance; plain values that marshal takes."""
-    return {"trees": config.trees, "environment": list(config.environment), "limits": config.limits}

@@ -18,8 +18,8 @@ from pathlib import Path
 from dulwich.file import FileLocked
 from dulwich.objects import ZERO_SHA, Blob, Commit, ObjectID, ShaFile, Tree
 from dulwich.refs import DiskRefsContainer
-from uhlp_core.errors import InvalidInput, Unavailable
 
+from uhlp_core.errors import InvalidInput, Unavailable
 from uhlp_state.git_objects import Objects, open_objects, open_store
 from uhlp_state.git_repo import branch_ref
 from uhlp_state.git_tree import GitTree, find_entry, read_commit

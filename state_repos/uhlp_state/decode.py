@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from uhlp_state.model.base import Model
 from uhlp_state.parse_cache import Parsed
 from uhlp_state.problems import Code, Problem, did_you_mean, quoted
-from uhlp_state.yaml_source import MAX_FINDINGS, Document, Path, parse_yaml
+from uhlp_state.yaml_source import MAX_FINDINGS, Document, YamlPath, parse_yaml
 
 M = TypeVar("M", bound=Model)
 
@@ -21,7 +21,7 @@ _TYPES = {
     "string_type": ("a string", "put the value in quotes"),
     "int_type": ("a whole number", "write a whole number without quotes"),
     "float_type": ("a number", "write a number without quotes"),
-    "bool_type": ("true or false", "write true or false without quotes"),
+    "bool_type": ("true or false", "write true or false, without quotes"),
     "dict_type": ("a mapping", "write `key: value` lines below it"),
     "model_type": ("a mapping", "write `key: value` lines below it"),
     "tuple_type": ("a list", "write one `- item` line per item below it"),
@@ -48,7 +48,7 @@ def parse_model(kind: type[M], data: bytes) -> Parsed[Decoded[M]]:
 def decode(kind: type[M], document: Document) -> Parsed[Decoded[M]]:
     """Read a parsed document as `kind`."""
     try:
-        model = kind.model_validate(document.value)
+        model = kind.model_validate(document.value, by_alias=True, by_name=False)
     except ValidationError as error:
         details = error.errors(include_url=False)[:MAX_FINDINGS]
         return Parsed(None, tuple(_problem(kind, document, detail) for detail in details))
@@ -56,7 +56,7 @@ def decode(kind: type[M], document: Document) -> Parsed[Decoded[M]]:
 
 
 def _problem(kind: type[Model], document: Document, detail: ErrorDetails) -> Problem:
-    path: Path = detail["loc"]
+    path: YamlPath = detail["loc"]
     context = detail.get("ctx", {})
     if detail["type"] in Code.__members__:
         message = context["message"]
@@ -78,7 +78,7 @@ def _problem(kind: type[Model], document: Document, detail: ErrorDetails) -> Pro
     return document.problem(path, Code.BAD_VALUE, message, _how_to_fill(kind, path))
 
 
-def _spoken(path: Path) -> str:
+def _spoken(path: YamlPath) -> str:
     named = [part for part in path if isinstance(part, str) and part != "[key]"]
     return quoted(named[-1]) if named else "the file"
 
@@ -97,7 +97,7 @@ def _type_name(value: object) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def _how_to_fill(kind: type[Model], path: Path) -> str:
+def _how_to_fill(kind: type[Model], path: YamlPath) -> str:
     for model in _models(kind, path[:-1]):
         for field in model.model_fields.values():
             if field.alias == path[-1] and field.description:
@@ -105,13 +105,13 @@ def _how_to_fill(kind: type[Model], path: Path) -> str:
     return f"give {_spoken(path)} a value that it takes"
 
 
-def _keys(kind: type[Model], path: Path) -> set[str]:
+def _keys(kind: type[Model], path: YamlPath) -> set[str]:
     return {
         field.alias for model in _models(kind, path) for field in model.model_fields.values() if field.alias
     }
 
 
-def _models(kind: type[Model], path: Path) -> list[type[Model]]:
+def _models(kind: type[Model], path: YamlPath) -> list[type[Model]]:
     """The classes that may stand at `path`; steps that pydantic adds for its own use are passed over."""
     here: list[Any] = [kind]
     for step in path:

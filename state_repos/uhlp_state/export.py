@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 from uhlp_core.errors import InvalidInput
-
 from uhlp_state.git_objects import open_objects
 from uhlp_state.git_tree import GitTree
 

@@ -17,6 +17,7 @@ from typing import BinaryIO
 from dulwich.object_store import DiskObjectStore
 from dulwich.objects import ObjectID, hex_to_sha
 from dulwich.pack import PackFileDisappeared
+
 from uhlp_core.errors import InvalidInput, NotFound
 
 MAX_OPEN_REPOS = 64

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from dulwich.refs import Ref, check_ref_format
-from uhlp_core.errors import InvalidInput, NotFound, Unavailable
 
+from uhlp_core.errors import InvalidInput, NotFound, Unavailable
 from uhlp_state.git_objects import is_object_id
 
 HEADS_ATTEMPTS = 20

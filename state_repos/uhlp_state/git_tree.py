@@ -12,8 +12,8 @@ from pathlib import Path
 
 from dulwich.errors import ObjectFormatException
 from dulwich.objects import Commit, ShaFile, Tag, parse_tree
-from uhlp_core.errors import InvalidInput, NotFound
 
+from uhlp_core.errors import InvalidInput, NotFound
 from uhlp_state.git_objects import Objects, is_object_id, open_objects
 from uhlp_state.git_repo import read_ref
 from uhlp_state.tree_source import MODE_SUBMODULE, TreeEntry

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from merge3 import Merge3
-from uhlp_core.errors import Conflict
+from collections.abc import Sequence
 
+from merge3 import Merge3
+
+from uhlp_core.errors import Conflict
 from uhlp_state.patch import split_lines
 
 MAX_SHOWN = 100
@@ -36,5 +38,5 @@ def merge_texts(base: str, ours: str, theirs: str) -> str:
     return "".join(merged)
 
 
-def _first(lines: list[str]) -> str:
+def _first(lines: Sequence[str]) -> str:
     return repr(lines[0].rstrip("\n")[:MAX_SHOWN]) if lines else "nothing"

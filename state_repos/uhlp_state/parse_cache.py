@@ -16,8 +16,9 @@ from uhlp_state.problems import Problem
 
 T = TypeVar("T")
 
-DEFAULT_CAPACITY = 64 * 1024 * 1024
-"""Bytes of source text whose results are kept: some 1,000 apps of an ordinary size."""
+DEFAULT_CAPACITY = 16 * 1024 * 1024
+"""Bytes of source text whose results are kept: some 1,000 apps of an ordinary size. A result takes about
+ten times the memory of its source, mostly for the places of values."""
 ENTRY_OVERHEAD = 1024
 """Bytes that any result is taken to cost at least, so that a flood of tiny files is bounded too."""
 

@@ -141,5 +141,5 @@ def quoted(value: object) -> str:
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
     """The remedy for an unknown name: the closest known one, or `otherwise`."""
-    close = get_close_matches(word[:MAX_QUOTED], list(known), n=1)
+    close = get_close_matches(word[:MAX_QUOTED], sorted(known), n=1)
     return f"did you mean {quoted(close[0])}?" if close else otherwise

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from uhlp_core.errors import InvalidInput, NotFound, UhlpError
 from uhlp_core.ids import PLATFORM_APP, PRODUCTION_BRANCH
-
 from uhlp_state.git_objects import Objects, open_objects, open_quarantine
 from uhlp_state.git_repo import read_ref
 from uhlp_state.git_tree import GitTree, is_ancestor, read_commit

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 from redis.exceptions import ResponseError
+
 from uhlp_core import keys
 from uhlp_core.errors import InvalidInput, Unavailable
 from uhlp_core.ids import Deployment

@@ -6,6 +6,7 @@ and reading it would be a request of the platform's on behalf of whoever pushed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -17,7 +18,13 @@ from referencing.jsonschema import DRAFT202012
 
 from uhlp_state.parse_cache import Parsed
 from uhlp_state.problems import Code, Problem, quoted
-from uhlp_state.yaml_source import Document, Path, parse_yaml
+from uhlp_state.yaml_source import Document, YamlPath, parse_yaml
+
+MAX_SCHEMA_VALUES = 10_000
+"""Of one schema: checking it takes about a second for this many."""
+
+Mistake = tuple[YamlPath, Code, str, str]
+"""The way to the place, the code, the message and the remedy."""
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -37,26 +44,45 @@ def parse_schema(data: bytes) -> Parsed[Any]:
     return Parsed(None if problems else schema, problems)
 
 
-def schema_mistakes(schema: Any) -> list[tuple[Path, Code, str, str]]:
-    """What is wrong with a schema: the way to the place, the code, the message and the remedy."""
+def schema_mistakes(schema: Any) -> list[Mistake]:
+    """What is wrong with a schema. Never raises."""
+    if _is_large(schema):
+        message = f"the schema holds more than {MAX_SCHEMA_VALUES} values"
+        return [((), Code.SCHEMA_INVALID, message, "split it, or check less")]
     try:
         Draft202012Validator.check_schema(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
         return _dialect_mistakes(schema) or _reference_mistakes(schema)
     except SchemaError as error:
-        keyword = quoted(error.validator)
-        message = f"the schema breaks the rule {keyword} of JSON Schema"
+        message = f"the schema breaks the rule {quoted(error.validator)} of JSON Schema"
         return [(tuple(error.absolute_path), Code.SCHEMA_INVALID, message, "correct the schema here")]
     except RecursionError:
         return [((), Code.SCHEMA_INVALID, "the schema is nested too deep", "simplify it")]
+    except ValueError:
+        # From the resolution of an `$id`: the checker does not look at how a URI is made up.
+        return [
+            ((), Code.SCHEMA_INVALID, "an `$id` in the schema is not a URI", "correct it, or leave it out")
+        ]
 
 
-def _located(document: Document | None, path: Path, code: Code, message: str, remedy: str) -> Problem:
+def _is_large(schema: Any) -> bool:
+    pending, count = [schema], 0
+    while pending:
+        value = pending.pop()
+        count += 1
+        if count > MAX_SCHEMA_VALUES:
+            return True
+        if isinstance(value, dict | list):
+            pending.extend(value.values() if isinstance(value, dict) else value)
+    return False
+
+
+def _located(document: Document | None, path: YamlPath, code: Code, message: str, remedy: str) -> Problem:
     if document is None:
         return Problem("", 1, 1, code, message, remedy)
     return document.problem(path, code, message, remedy)
 
 
-def _dialect_mistakes(schema: Any) -> list[tuple[Path, Code, str, str]]:
+def _dialect_mistakes(schema: Any) -> list[Mistake]:
     dialect = schema.get("$schema", _DIALECT) if isinstance(schema, dict) else _DIALECT
     if dialect.removesuffix("#") == _DIALECT:
         return []
@@ -64,35 +90,38 @@ def _dialect_mistakes(schema: Any) -> list[tuple[Path, Code, str, str]]:
     return [(("$schema",), Code.SCHEMA_INVALID, message, f"write {_DIALECT}, or leave $schema out")]
 
 
-def _reference_mistakes(schema: Any) -> list[tuple[Path, Code, str, str]]:
+def _reference_mistakes(schema: Any) -> list[Mistake]:
     """References that do not stay within the schema. A registry without a retriever reads nothing."""
     root = DRAFT202012.create_resource(schema)
-    mistakes: list[tuple[Path, Code, str, str]] = []
+    mistakes: list[Mistake] = []
     pending = [(root, Registry().with_resource(root.id() or "", root).resolver_with_root(root))]
     while pending:
         resource, resolver = pending.pop()
         contents = resource.contents
         for keyword in ("$ref", "$dynamicRef"):
             target = contents.get(keyword) if isinstance(contents, dict) else None
-            if target is None:
+            if target is None or _resolves(resolver.lookup, target):
                 continue
+            message = f"{quoted(target)} is not a schema within this one"
             remedy = "put what is referred to under `$defs` of the same schema, and refer to `#/$defs/<name>`"
-            if not target.startswith("#"):
-                message = f"{quoted(target)} refers to another document"
-                mistakes.append((_path_to(schema, contents, keyword), Code.SCHEMA_REFERENCE, message, remedy))
-                continue
-            try:
-                resolver.lookup(target)
-            except Unresolvable:
-                message = f"{quoted(target)} is not in the schema"
-                mistakes.append((_path_to(schema, contents, keyword), Code.SCHEMA_REFERENCE, message, remedy))
+            mistakes.append((_path_to(schema, contents, keyword), Code.SCHEMA_REFERENCE, message, remedy))
         pending.extend((below, resolver.in_subresource(below)) for below in resource.subresources())
     return mistakes
 
 
-def _path_to(schema: Any, wanted: Any, keyword: str) -> Path:
+def _resolves(lookup: Callable[[str], Any], target: str) -> bool:
+    if not target.startswith("#"):
+        return False
+    try:
+        return isinstance(lookup(target).contents, dict | bool)
+    except (Unresolvable, ValueError, LookupError, TypeError):
+        # The last three come from pointers that step into a list or a text by name.
+        return False
+
+
+def _path_to(schema: Any, wanted: Any, keyword: str) -> YamlPath:
     """The way to `wanted`, an object inside `schema`, by identity."""
-    pending: list[tuple[Path, Any]] = [((), schema)]
+    pending: list[tuple[YamlPath, Any]] = [((), schema)]
     while pending:
         path, value = pending.pop()
         if value is wanted:

@@ -20,7 +20,6 @@ from uhlp_core.errors import Conflict, InvalidInput, NotFound
 from uhlp_core.home import Home
 from uhlp_core.ids import PLATFORM_APP, PRODUCTION_BRANCH, check_app_id
 from uhlp_core.store import Store
-
 from uhlp_state.commits import PLATFORM_AUTHOR, Author, file_at, move_branch, stage_commit, writer_lock
 from uhlp_state.git_objects import open_objects
 from uhlp_state.git_repo import read_ref
@@ -332,7 +331,7 @@ def repo_path(path: str) -> str:
     parts = path.split("/")
     if any(part in ("", ".", "..") or part.lower() == ".git" or "\0" in part for part in parts):
         raise InvalidInput(
-            f"{path[:80]!r} is no path inside the app's state: use names joined by /, such as prompts/hello.yaml"
+            f"{path[:80]!r} is no path inside the app's state: join names by /, such as prompts/hello.yaml"
         )
     return STATE_ROOT + path
 
@@ -353,12 +352,11 @@ def parse_value_path(path: str) -> list[str | int]:
 
 def _follow(value: Any, steps: Sequence[str | int]) -> tuple[bool, Any]:
     for step in steps:
-        if isinstance(step, int) and isinstance(value, list) and step < len(value):
-            value = value[step]
-        elif isinstance(step, str) and isinstance(value, dict) and step in value:
-            value = value[step]
-        else:
+        in_list = isinstance(step, int) and isinstance(value, list) and step < len(value)
+        in_mapping = isinstance(step, str) and isinstance(value, dict) and step in value
+        if not in_list and not in_mapping:
             return False, None
+        value = value[step]
     return True, value
 
 

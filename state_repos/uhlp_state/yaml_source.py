@@ -42,16 +42,22 @@ _CONSTANTS: dict[str, bool | None] = {
 _MAX_DIGITS = 20
 """Digits of the largest 64-bit integer; longer ones are not even converted."""
 
-Path = tuple[str | int, ...]
+YamlPath = tuple[str | int, ...]
 """The way to a value: mapping keys and list positions."""
 
 
 @dataclass(slots=True)
 class _Mark:
-    """Where a value starts, and the same of its children."""
+    """Where a value starts. There is one per value of every cached document, so it holds nothing else."""
 
     line: int
     column: int
+
+
+@dataclass(slots=True)
+class _ContainerMark(_Mark):
+    """Where a mapping or list starts, and what is in it."""
+
     keys: dict[str, tuple[int, int]] = field(default_factory=dict)
     values: dict[str | int, _Mark] = field(default_factory=dict)
 
@@ -63,7 +69,7 @@ class Document:
     value: Any
     _root: _Mark
 
-    def position(self, path: Path, *, key: bool = False) -> tuple[int, int]:
+    def position(self, path: YamlPath, *, key: bool = False) -> tuple[int, int]:
         """Line and column, from 1, of the value at `path`, or of its key.
 
         Steps that do not exist are passed over, so the place of what is missing is that of the mapping
@@ -71,18 +77,16 @@ class Document:
         """
         mark, place = self._root, (self._root.line, self._root.column)
         for step in path:
-            below = mark.values.get(step)
-            if below is None:
+            if not isinstance(mark, _ContainerMark) or step not in mark.values:
                 continue
-            place = (
-                mark.keys[step]
-                if key and isinstance(step, str) and step in mark.keys
-                else (below.line, below.column)
-            )
+            below = mark.values[step]
+            place = (below.line, below.column)
+            if key and isinstance(step, str):
+                place = mark.keys[step]
             mark = below
         return place
 
-    def problem(self, path: Path, code: Code, message: str, remedy: str, *, key: bool = False) -> Problem:
+    def problem(self, path: YamlPath, code: Code, message: str, remedy: str, *, key: bool = False) -> Problem:
         """A problem at `path`, in a file yet to be named."""
         line, column = self.position(path, key=key)
         return Problem("", line, column, code, message, remedy)
@@ -160,7 +164,7 @@ class _Open:
     """A mapping or list that is being filled."""
 
     value: dict[str, Any] | list[Any]
-    mark: _Mark
+    mark: _ContainerMark
     anchor: str | None
     weight: _Weight
     key: str | None = None
@@ -284,9 +288,9 @@ class _Builder:
         top.weight.nodes += 1
         top.weight.characters += len(text)
         self._count(event, 1, len(text))
-        if text == "<<" and value == text:
-            remedy = "write the keys out"
-            self._report(event, Code.YAML_ALIAS, "merge keys (`<<`) are not part of YAML 1.2", remedy)
+        if text == "<<":
+            message = "merge keys (`<<`) are not part of YAML 1.2"
+            self._report(event, Code.YAML_ALIAS, message, "write the keys out")
         elif not isinstance(value, str):
             message = f"the key {quoted(text)} is not a string"
             self._report(event, Code.YAML_KEY_NOT_TEXT, message, "put the key in quotes")
@@ -302,7 +306,7 @@ class _Builder:
         self._check_tag(event)
         if len(self._stack) >= MAX_DEPTH:
             raise _Stop(self._too_complex(event, f"is nested deeper than {MAX_DEPTH} levels"))
-        mark = _Mark(*_start(event))
+        mark = _ContainerMark(*_start(event))
         value: dict[str, Any] | list[Any] = {} if isinstance(event, yaml.MappingStartEvent) else []
         self._stack.append(_Open(value, mark, event.anchor, _Weight(1)))
         self._count(event, 1, 0)

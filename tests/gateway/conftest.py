@@ -6,10 +6,18 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
+
 from gateway.far_end import Sandbox
 from gateway.stage import RedisServer, Stage, until
 from uhlp_core import store
 from uhlp_core.settings import Settings
+
+
+@pytest.fixture
+def event_loop_policy() -> uvloop.EventLoopPolicy:
+    """The loop that the daemons run on."""
+    return uvloop.EventLoopPolicy()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 Answer = tuple[int, Any]
 """HTTP status and JSON body; a body of bytes is sent as it is, framing and all."""
-Script = Callable[[dict[str, Any]], Answer | None | Awaitable[Answer | None]]
+Script = Callable[[dict[str, Any]], Answer | Awaitable[Answer | None] | None]
 """Takes the `/execute` document; None hangs up."""
 
 
@@ -78,7 +78,9 @@ class Sandbox:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         method, target, _ = head.split(" ", 2)
         length = next(
-            int(line.split(":")[1]) for line in head.split("\r\n") if line.lower().startswith("content-length")
+            int(line.split(":")[1])
+            for line in head.split("\r\n")
+            if line.lower().startswith("content-length")
         )
         body = await reader.readexactly(length)
         answer = await self._decide(method, target, head, body)

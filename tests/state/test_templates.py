@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+
 from state.apps import tree
 from uhlp_state.templates import UnknownTemplate, list_templates, render_template
 from uhlp_state.validate import validate

@@ -1,6 +1,9 @@
 """Every mistake of a definition leads to exactly its problem, at its place. One line per mistake."""
 
+from timeit import Timer
+
 import pytest
+
 from state.apps import DEFINITION, REGISTRY, app, places
 from uhlp_state.parse_cache import ParseCache
 from uhlp_state.problems import Code
@@ -60,9 +63,9 @@ def pool(text):
     return definition("    - poolName: python\n", f"    - poolName: python\n      {text}\n")
 
 
-def workflow(old, new):
+def workflow(old, new, without=""):
     assert old in WORKFLOW
-    return {WORKFLOW_FILE: WORKFLOW.replace(old, new)}
+    return {WORKFLOW_FILE: WORKFLOW.replace(old, new).replace(without, "")}
 
 
 def component(handler_type, task):
@@ -134,6 +137,11 @@ MISTAKES = {
     "not a handler type": ("BAD_VALUE", registry("JIT", "§JITTER")),
     "not a method": ("BAD_VALUE", registry("[GET]", "[GET, §FETCH]")),
     "pool named as a path": ("BAD_VALUE", definition("poolName: python", "poolName: §../x")),
+    "image that reads as an option": ("BAD_VALUE", pool("dockerImage: §--privileged")),
+    "null for a mapping": (
+        "WRONG_TYPE",
+        definition("configuration:\n  greeting: hello", "configuration: §~"),
+    ),
     "not an app id": ("BAD_VALUE", definition("appId: demo", "appId: §De--mo")),
     "cpu of zero": ("BAD_LIMIT", pool("resourceLimits: {cpuLimit: §0}")),
     "cpu unreadable": ("BAD_LIMIT", pool("resourceLimits: {cpuLimit: §half}")),
@@ -208,6 +216,12 @@ MISTAKES = {
         "UNKNOWN_PROMPT",
         workflow("type: control", "type: llm\n    target: {promptTemplate: §prompts/a.yaml}"),
     ),
+    "jit step without function": ("MISSING_KEY", workflow("target: {", "target: §{", ", function: handle")),
+    "llm step without prompt": (
+        "MISSING_KEY",
+        workflow("answer:\n    type: control", "answer:\n    §type: llm"),
+    ),
+    "mcp step without tool": ("MISSING_KEY", workflow("type: control", "type: mcp\n    target: §{x: y}")),
     "same workflow twice": (
         "DUPLICATE_WORKFLOW",
         {WORKFLOW_FILE: WORKFLOW, "state/workflows/x.yaml": WORKFLOW.replace("order\n", "§order\n", 1)},
@@ -384,6 +398,20 @@ def test_a_blob_at_two_paths_is_reported_at_both():
     broken = {"state/_jit_code/a.py": "x = =", "state/_jit_code/b.py": "x = ="}
     found = validate(app(broken), "demo", cache=ParseCache()).problems
     assert [problem.file for problem in found] == sorted(broken)
+
+
+def test_names_of_python_are_not_names_of_yaml():
+    assert places(problems_of(definition("displayName", "display_name"))) == [(APP_FILE, 2, 1, "UNKNOWN_KEY")]
+
+
+def test_an_unchanged_app_is_validated_in_no_time():
+    source = app({f"state/prompts/p{n}.yaml": f"template: {n}" for n in range(17)})
+    cache = ParseCache()
+    assert len(source.entries()) == 20
+    timer = Timer(lambda: validate(source, "demo", cache=cache))
+    timer.timeit(1)
+    # About 0.2 ms; the best of many runs, since other work on the machine only ever adds.
+    assert min(timer.repeat(repeat=50, number=1)) < 0.002
 
 
 def test_every_code_has_a_meaning():

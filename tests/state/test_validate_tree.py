@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from state.apps import app, places, tree
 from uhlp_state.checks.tree import MAX_ASSET_BYTES, MAX_DEFINITION_BYTES, MAX_FILES
 from uhlp_state.problems import Code
@@ -121,6 +122,11 @@ def test_too_many_files_are_not_looked_at():
 
 def test_a_tree_beyond_its_size_is_not_looked_at():
     files = [entry(f"state/ui/{n}", size=MAX_ASSET_BYTES) for n in range(11)]
+    assert places(validate(Listed(*files), "demo").problems) == [("", 1, 1, Code.TREE_TOO_LARGE)]
+
+
+def test_definitions_beyond_their_size_are_not_looked_at():
+    files = [entry(f"state/_jit_code/{n}.py", size=MAX_DEFINITION_BYTES) for n in range(17)]
     assert places(validate(Listed(*files), "demo").problems) == [("", 1, 1, Code.TREE_TOO_LARGE)]
 
 

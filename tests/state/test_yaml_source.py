@@ -4,6 +4,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from uhlp_state.problems import Code
 from uhlp_state.yaml_source import MAX_BYTES, MAX_DEPTH, MAX_FINDINGS, parse_yaml
 
@@ -150,12 +151,18 @@ def test_any_yaml_like_text_is_read_or_refused(parts):
     assert_harmless("".join(parts).encode())
 
 
+JSON_SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**64 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])),
+)
 JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"])),
+    JSON_SCALARS,
     lambda below: st.lists(below, max_size=4) | st.dictionaries(st.text("abcdef"), below, max_size=4),
     max_leaves=10,
-)  # fmt: skip
+)
 
 
 @given(st.dictionaries(st.text("abcdef", min_size=1), JSON_VALUES, min_size=1))

@@ -14,15 +14,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from uhlp_core.home import Home
+from uhlp_state.model.pools import ResourceLimits
 
 from . import procfs
 from .protocol import BackendError, Instance, InstanceSpec, InstanceStats
-from .users import Users
+from .users import PROBE_UID, Users
 
 RECORD = "instance.json"
 CONFIG = "runner.json"
@@ -45,12 +47,30 @@ class ProcessBackend:
         self._children: dict[int, subprocess.Popen[bytes]] = {}
 
     def protection(self) -> tuple[list[str], list[str]]:
-        """What an instance started now would have in force, and what it would lack."""
-        probe = subprocess.run(
-            [_interpreter(), "-I", "-S", str(_runner_folder()), "--protection"],
-            capture_output=True,
-            check=True,
-        )
+        """What an instance started now would have in force, and what it would lack.
+
+        Starts a runner that only shuts itself in and says so: about 0.2 s. Raises BackendError.
+        """
+        uid = PROBE_UID if os.geteuid() == 0 else None
+        with tempfile.TemporaryDirectory(prefix="uhlp-") as folder:
+            spec = InstanceSpec(
+                instance="probe",
+                app="probe",
+                deployment="probe",
+                pool="probe",
+                spec_hash="",
+                mode="fork",
+                concurrency=1,
+                timeout_seconds=1.0,
+                limits=ResourceLimits(),
+                trees=self._home.trees,
+                log=Path(os.devnull),
+            )
+            config = Path(folder) / CONFIG
+            _write(config, _config(spec, Path(folder), self._home.root, uid))
+            probe = subprocess.run(_command(config, "--protection"), capture_output=True, text=True)
+        if probe.returncode:
+            raise BackendError(f"a runner cannot start here: {probe.stderr[-500:]}")
         in_force, missing = json.loads(probe.stdout)
         return in_force, missing
 
@@ -150,7 +170,7 @@ class ProcessBackend:
         spec.log.parent.mkdir(parents=True, exist_ok=True)
         with spec.log.open("ab") as log:
             child = subprocess.Popen(
-                [_interpreter(), "-I", "-S", str(_runner_folder()), "--config", str(folder / CONFIG)],
+                _command(folder / CONFIG),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -216,9 +236,10 @@ def _config(spec: InstanceSpec, folder: Path, home: Path, uid: int | None) -> di
     }
 
 
-def _interpreter() -> str:
-    """The interpreter itself, not a virtual environment's link to it: its prefix is what is shared."""
-    return os.path.realpath(sys.executable)
+def _command(config: Path, *more: str) -> list[str]:
+    # The interpreter itself, not a virtual environment's link to it: its prefix is what sandboxes see.
+    interpreter = os.path.realpath(sys.executable)
+    return [interpreter, "-I", "-S", str(_runner_folder()), "--config", str(config), *more]
 
 
 def _runner_folder() -> Path:

@@ -15,6 +15,9 @@ UID_FIRST = 200_000
 UID_COUNT = 60_000
 """Between what distributions give to people and to containers' subordinate ids."""
 
+PROBE_UID = UID_FIRST + UID_COUNT
+"""Nobody's: of a runner that is started only to see what protection there is."""
+
 
 class Users:
     """The file of a home's app users. Only the sandboxes daemon, of which there is one, writes it."""

@@ -238,3 +238,8 @@ state = _State()
 log = _Log()
 _mcp = _Client()
 _counts: "dict[str, list[Any]]" = {}
+
+# Imported while a request runs already (a fresh interpreter, an import inside a function): join it.
+_runner = sys.modules.get("uhlp_runner.invoking")
+if _runner is not None:
+    _begin(_runner.current_context)

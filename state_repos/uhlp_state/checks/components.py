@@ -8,7 +8,7 @@ from uhlp_state.checks.parts import Files, Part
 from uhlp_state.checks.references import check_function, check_prompt, check_schema
 from uhlp_state.model import ComponentDefinition, ComponentRegistry, HandlerType
 from uhlp_state.problems import Code, did_you_mean, quoted
-from uhlp_state.yaml_source import Path
+from uhlp_state.yaml_source import YamlPath
 
 LANGUAGE = "python"
 """The one language that scripts are written in."""
@@ -30,7 +30,7 @@ def check_components(
     """Check every component. `pools` is None where they could not be read."""
     first: dict[str, int] = {}
     for index, component in enumerate(registry.model.components):
-        at: Path = ("components", index)
+        at: YamlPath = ("components", index)
         name = component.component_id
         if name in first:
             message = f"the componentId {quoted(name)} is already on line {first[name]}"
@@ -58,7 +58,7 @@ def check_components(
 
 
 def _check_task_keys(
-    files: Files, registry: Part[ComponentRegistry], at: Path, component: ComponentDefinition
+    files: Files, registry: Part[ComponentRegistry], at: YamlPath, component: ComponentDefinition
 ) -> bool:
     """Whether all required keys are there."""
     required, optional = _TASK_KEYS[component.handler_type]
@@ -83,7 +83,7 @@ def _check_task_keys(
 def _check_task(
     files: Files,
     registry: Part[ComponentRegistry],
-    at: Path,
+    at: YamlPath,
     component: ComponentDefinition,
     workflows: Collection[str],
 ) -> None:

@@ -13,7 +13,7 @@ from uhlp_state.problems import Code, Problem
 from uhlp_state.python_source import parse_python
 from uhlp_state.schema_source import parse_schema
 from uhlp_state.tree_source import TreeEntry, TreeSource
-from uhlp_state.yaml_source import Document, Path, parse_yaml
+from uhlp_state.yaml_source import Document, YamlPath, parse_yaml
 
 T = TypeVar("T")
 M_co = TypeVar("M_co", bound=Model, covariant=True)
@@ -27,13 +27,13 @@ class Part(Generic[M_co]):
     model: M_co
     file: str
     document: Document
-    base: Path = ()
+    base: YamlPath = ()
 
-    def problem(self, path: Path, code: Code, message: str, remedy: str, *, key: bool = False) -> Problem:
+    def problem(self, path: YamlPath, code: Code, message: str, remedy: str, *, key: bool = False) -> Problem:
         """A problem at `path` below this piece."""
         return self.document.problem((*self.base, *path), code, message, remedy, key=key).in_file(self.file)
 
-    def line(self, path: Path) -> int:
+    def line(self, path: YamlPath) -> int:
         """The line of the value at `path` below this piece."""
         return self.document.position((*self.base, *path))[0]
 

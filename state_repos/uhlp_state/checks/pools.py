@@ -7,9 +7,9 @@ from uhlp_state.model import AppDefinition
 from uhlp_state.model.pools import DEFAULT_IMAGE
 from uhlp_state.platform import PlatformDefinition
 from uhlp_state.problems import Code, did_you_mean, quoted
-from uhlp_state.yaml_source import Path
+from uhlp_state.yaml_source import YamlPath
 
-_POOLS: Path = ("sandboxPools", "pools")
+_POOLS: YamlPath = ("sandboxPools", "pools")
 _ASK = "ask for less, or have the platform's state/platform.yaml changed"
 
 
@@ -22,7 +22,7 @@ def check_pools(files: Files, definition: Part[AppDefinition], platform: Platfor
         if images is not None and pool.docker_image not in (*images, DEFAULT_IMAGE):
             remedy = did_you_mean(pool.docker_image, (*images, DEFAULT_IMAGE), _ASK)
             message = f"the image {quoted(pool.docker_image)} is not allowed on this platform"
-            place: Path = (*_POOLS, index, "dockerImage")
+            place: YamlPath = (*_POOLS, index, "dockerImage")
             files.problems.append(definition.problem(place, Code.IMAGE_NOT_ALLOWED, message, remedy))
         for position, mount in enumerate(pool.volume_mounts):
             if mount not in platform.allowed_mounts:
@@ -35,7 +35,7 @@ def check_pools(files: Files, definition: Part[AppDefinition], platform: Platfor
 def _check_names(files: Files, definition: Part[AppDefinition]) -> None:
     first: dict[str, int] = {}
     for index, pool in enumerate(definition.model.sandbox_pools.pools):
-        place: Path = (*_POOLS, index, "poolName")
+        place: YamlPath = (*_POOLS, index, "poolName")
         if pool.pool_name in first:
             message = f"the poolName {quoted(pool.pool_name)} is already on line {first[pool.pool_name]}"
             remedy = "give each pool its own name"

@@ -6,7 +6,7 @@ from uhlp_state.checks.parts import Files, Part
 from uhlp_state.checks.tree import is_safe_path
 from uhlp_state.model import Model
 from uhlp_state.problems import Code, did_you_mean, quoted
-from uhlp_state.yaml_source import Path
+from uhlp_state.yaml_source import YamlPath
 
 STATE = "state/"
 CODE = "state/_jit_code/"
@@ -15,7 +15,7 @@ SCHEMAS = "state/schemas/"
 
 
 def check_file(
-    files: Files, part: Part[Model], place: Path, reference: str, folder: str, suffix: str, missing: Code
+    files: Files, part: Part[Model], place: YamlPath, reference: str, folder: str, suffix: str, missing: Code
 ) -> str | None:
     """The path in the tree of a file that `part` names relative to `state/`; None if it has a problem."""
     if not is_safe_path(reference):
@@ -33,7 +33,12 @@ def check_file(
 
 
 def check_function(
-    files: Files, part: Part[Model], script_place: Path, script: str, function_place: Path, function: str
+    files: Files,
+    part: Part[Model],
+    script_place: YamlPath,
+    script: str,
+    function_place: YamlPath,
+    function: str,
 ) -> None:
     """The script must exist and define the function at its top level."""
     path = check_file(files, part, script_place, script, CODE, ".py", Code.UNKNOWN_SCRIPT)
@@ -46,11 +51,11 @@ def check_function(
         files.problems.append(part.problem(function_place, Code.UNKNOWN_FUNCTION, message, remedy))
 
 
-def check_prompt(files: Files, part: Part[Model], place: Path, prompt: str) -> None:
+def check_prompt(files: Files, part: Part[Model], place: YamlPath, prompt: str) -> None:
     """The prompt's file must exist."""
     check_file(files, part, place, prompt, PROMPTS, ".yaml", Code.UNKNOWN_PROMPT)
 
 
-def check_schema(files: Files, part: Part[Model], place: Path, schema: str) -> None:
+def check_schema(files: Files, part: Part[Model], place: YamlPath, schema: str) -> None:
     """The schema's file must exist."""
     check_file(files, part, place, schema, SCHEMAS, ".json", Code.UNKNOWN_SCHEMA)

@@ -6,7 +6,7 @@ from uhlp_state.checks.parts import Files, Part
 from uhlp_state.model import ComponentRegistry
 from uhlp_state.problems import Code, quoted
 from uhlp_state.routes import RoutePattern, effective_methods
-from uhlp_state.yaml_source import Path
+from uhlp_state.yaml_source import YamlPath
 
 
 def check_routes(files: Files, registry: Part[ComponentRegistry]) -> None:
@@ -16,7 +16,7 @@ def check_routes(files: Files, registry: Part[ComponentRegistry]) -> None:
         route = component.route_matcher
         if route is None:
             continue
-        place: Path = ("components", index, "routeMatcher", "pathPattern")
+        place: YamlPath = ("components", index, "routeMatcher", "pathPattern")
         shape = RoutePattern.parse(route.path_pattern).shape
         clashes: dict[tuple[str, str, int], list[str]] = {}
         mine = (component.component_id, route.path_pattern, registry.line(place))

@@ -14,6 +14,8 @@ MAX_FILES = 5_000
 """Of one app. Every revision is exported file by file; more belongs in a data store."""
 MAX_TREE_BYTES = 100 * MEBIBYTE
 """Of all files of one app: what an export may write to disk per revision."""
+MAX_DEFINITIONS_BYTES = 16 * MEBIBYTE
+"""Of all files that are parsed: a few seconds per mebibyte at worst, once per change."""
 MAX_DEFINITION_BYTES = MEBIBYTE
 """Of one file of definitions or code: it is parsed at every change."""
 MAX_ASSET_BYTES = 10 * MEBIBYTE
@@ -21,9 +23,9 @@ MAX_ASSET_BYTES = 10 * MEBIBYTE
 MAX_PATH = 512
 """Characters of a path: an export's folder comes before it, and file systems end at 4,096 bytes."""
 MAX_PATH_COMPONENT = 255
-"""Bytes of one name: the limit of common file systems."""
+"""Bytes of one name: the limit of common file systems. `_HARMLESS` holds it too."""
 
-_HARMLESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+_HARMLESS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}(?:/[A-Za-z0-9_][A-Za-z0-9_.-]{0,254})*")
 """Names without a leading dot or a special character: nothing more to check, and nearly all are."""
 _REGULAR = 0o100000
 
@@ -39,12 +41,22 @@ def check_tree(entries: Sequence[TreeEntry]) -> list[Problem]:
     if total > MAX_TREE_BYTES:
         message = f"the files have {total} bytes together, more than {MAX_TREE_BYTES}"
         return [Problem("", 1, 1, Code.TREE_TOO_LARGE, message, "keep large files outside, in a data store")]
+    parsed = sum(entry.size for entry in entries if _is_parsed(entry.path))
+    if parsed > MAX_DEFINITIONS_BYTES:
+        message = f"definitions and code have {parsed} bytes together, more than {MAX_DEFINITIONS_BYTES}"
+        return [
+            Problem("", 1, 1, Code.TREE_TOO_LARGE, message, "move assets to state/ui/, and data elsewhere")
+        ]
     return [problem for entry in entries if (problem := _check_entry(entry)) is not None]
 
 
 def is_safe_path(path: str) -> bool:
     """Whether a path that a definition names stays below the folder it is relative to."""
     return _path_mistake(path) is None
+
+
+def _is_parsed(path: str) -> bool:
+    return path.startswith("state/") and not path.startswith("state/ui/")
 
 
 def _check_entry(entry: TreeEntry) -> Problem | None:
@@ -57,7 +69,7 @@ def _check_entry(entry: TreeEntry) -> Problem | None:
     elif entry.mode & 0o170000 != _REGULAR:
         code, message, remedy = Code.NOT_A_FILE, "is not a regular file", "remove it"
     else:
-        parsed = entry.path.startswith("state/") and not entry.path.startswith("state/ui/")
+        parsed = _is_parsed(entry.path)
         limit = MAX_DEFINITION_BYTES if parsed else MAX_ASSET_BYTES
         if entry.size <= limit:
             return None
@@ -68,22 +80,18 @@ def _check_entry(entry: TreeEntry) -> Problem | None:
 
 def _path_mistake(path: str) -> tuple[Code, str, str] | None:
     if len(path) <= MAX_PATH and _HARMLESS.fullmatch(path):
-        components = path.split("/")
-    else:
-        components = path.split("/")
-        if any(component in ("", ".", "..") for component in components):
-            return Code.PATH_ESCAPE, f"the path {quoted(path)} is absolute or leaves its folder", "rename it"
-        if any(_is_git(component) for component in components):
-            return Code.GIT_PATH, f"the path {quoted(path)} has a component that reads as .git", "rename it"
-        if "\\" in path or not path.isprintable():
-            remedy = "use letters, digits, `_`, `-` and `.`"
-            message = f"the path {quoted(path)} has a backslash or a character that does not print"
-            return Code.PATH_ESCAPE, message, remedy
-        if len(path) > MAX_PATH:
-            return Code.PATH_ESCAPE, f"the path is longer than {MAX_PATH} characters", "shorten it"
-    if any(
-        len(component.encode("utf-8", "surrogateescape")) > MAX_PATH_COMPONENT for component in components
-    ):
+        return None
+    names = path.split("/")
+    if any(name in ("", ".", "..") for name in names):
+        return Code.PATH_ESCAPE, f"the path {quoted(path)} is absolute or leaves its folder", "rename it"
+    if any(_is_git(name) for name in names):
+        return Code.GIT_PATH, f"the path {quoted(path)} has a component that reads as .git", "rename it"
+    if "\\" in path or not path.isprintable():
+        message = f"the path {quoted(path)} has a backslash or a character that does not print"
+        return Code.PATH_ESCAPE, message, "use letters, digits, `_`, `-` and `.`"
+    if len(path) > MAX_PATH:
+        return Code.PATH_ESCAPE, f"the path is longer than {MAX_PATH} characters", "shorten it"
+    if any(len(name.encode()) > MAX_PATH_COMPONENT for name in names):
         return Code.PATH_ESCAPE, f"a name is longer than {MAX_PATH_COMPONENT} bytes", "shorten it"
     return None
 

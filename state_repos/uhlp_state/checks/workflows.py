@@ -6,9 +6,17 @@ from uhlp_state.checks.parts import Files, Part
 from uhlp_state.checks.references import check_function, check_prompt
 from uhlp_state.model import StepType, Workflow, WorkflowStep
 from uhlp_state.problems import Code, did_you_mean, quoted
-from uhlp_state.yaml_source import Path
+from uhlp_state.yaml_source import YamlPath
 
 WORKFLOWS = "state/workflows/"
+
+_TARGET_KEYS: dict[StepType, tuple[tuple[str, ...], ...]] = {
+    StepType.JIT: (("script",), ("function",)),
+    StepType.LLM: (("promptTemplate", "prompt"),),
+    StepType.MCP: (("tool",),),
+    StepType.CONTROL: (),
+}
+"""Keys that a target must have, by type; of each group one (specification 6.1.4)."""
 
 
 def check_workflows(files: Files) -> set[str]:
@@ -30,7 +38,7 @@ def check_workflows(files: Files) -> set[str]:
 
 def _check_steps(files: Files, part: Part[Workflow]) -> None:
     workflow = part.model
-    targets: list[tuple[Path, str]] = [(("startAt",), workflow.start_at)]
+    targets: list[tuple[YamlPath, str]] = [(("startAt",), workflow.start_at)]
     for step_id, step in workflow.steps.items():
         targets += [(("steps", step_id, *path), target) for path, target in step.next_steps()]
         _check_target(files, part, ("steps", step_id, "target"), step)
@@ -41,7 +49,15 @@ def _check_steps(files: Files, part: Part[Workflow]) -> None:
             files.problems.append(part.problem(place, Code.UNKNOWN_STEP, message, remedy))
 
 
-def _check_target(files: Files, part: Part[Workflow], at: Path, step: WorkflowStep) -> None:
+def _check_target(files: Files, part: Part[Workflow], at: YamlPath, step: WorkflowStep) -> None:
+    """A step's target must have the keys of its type, and name what exists."""
+    present = step.target.keys()
+    for alternatives in _TARGET_KEYS[step.type]:
+        if present.isdisjoint(alternatives):
+            wanted = " or ".join(quoted(key) for key in alternatives)
+            message = f"the target of a {step.type} step has no {wanted}"
+            remedy = f"add `{alternatives[0]}: …`"
+            files.problems.append(part.problem(at, Code.MISSING_KEY, message, remedy))
     script, function, prompt = (step.target.get(key) for key in ("script", "function", "promptTemplate"))
     if step.type is StepType.JIT and isinstance(script, str) and isinstance(function, str):
         check_function(files, part, (*at, "script"), script, (*at, "function"), function)

@@ -10,6 +10,7 @@ from uhlp_state.model.components import (
     ComponentDefinition,
     ComponentRegistry,
     HandlerType,
+    HttpMethod,
     ResultFormat,
     RouteMatcher,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "ComponentRegistry",
     "ExecutionMode",
     "HandlerType",
+    "HttpMethod",
     "InterAppPermission",
     "Isolation",
     "MetricCondition",

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Strict, StringConstraints, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
-from uhlp_core.ids import APP_ID_PATTERN, MAX_APP_ID
 
+from uhlp_core.ids import APP_ID_PATTERN, MAX_APP_ID
 from uhlp_state.problems import Code, did_you_mean, quoted
 
 

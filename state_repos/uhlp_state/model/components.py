@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
+from pydantic import AfterValidator, Field, JsonValue
 
 from uhlp_state.model.base import Model, any_case, refusal
 from uhlp_state.problems import Code
@@ -57,10 +57,6 @@ class RouteMatcher(Model):
     """HTTP methods. None means GET; HEAD follows from GET."""
 
 
-def _texts(value: Any) -> Any:
-    return {} if value is None else value
-
-
 class ComponentDefinition(Model):
     """One logical part of an app: a handler, a prompt or a workflow."""
 
@@ -72,7 +68,7 @@ class ComponentDefinition(Model):
     """JIT: a function of a script. LLM: a prompt. WORKFLOW: a workflow. In any letter case."""
     target_pool_name: str
     """The pool that it runs in."""
-    task_details: Annotated[dict[str, str], BeforeValidator(_texts)] = Field(default_factory=dict)
+    task_details: dict[str, str] = Field(default_factory=dict)
     """For JIT `script`, `function` and `language` (python, the default); for LLM `prompt_template`;
     for WORKFLOW `workflowId`. Paths are relative to `state/`."""
     expected_result_format: Annotated[ResultFormat, *any_case(ResultFormat)] = ResultFormat.GENERIC

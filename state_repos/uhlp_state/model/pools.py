@@ -118,7 +118,7 @@ class PoolDefinition(Model):
 
     pool_name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")
     """Unique in the app: lower-case letters, digits, `_` and `-`, e.g. `python_runner`."""
-    docker_image: Name = DEFAULT_IMAGE
+    docker_image: str = Field(default=DEFAULT_IMAGE, pattern=r"^[a-z0-9][A-Za-z0-9._/:@-]{0,255}$")
     """Image of the instances where they are containers. Default `uhlp/python_runner`."""
     min_instances: Count = Field(default=1, ge=0, le=MAX_INSTANCES)
     """Instances kept running; 0 starts one at the first request. Default 1."""

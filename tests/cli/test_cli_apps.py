@@ -1,0 +1,220 @@
+"""`uhlp app`: creating, listing, deleting, suspending and resuming, with real repos."""
+
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from uhlp_cli import new_app, platform_repo
+from uhlp_core import keys
+from uhlp_core.errors import Conflict
+from uhlp_state.platform import PLATFORM_FILE
+
+
+def test_a_created_app_can_be_cloned_and_is_valid(uhlp, tmp_path: Path) -> None:
+    document = uhlp.json("app", "create", "shop")
+    assert document == {
+        "app": "shop",
+        "commit": uhlp.git("shop", "rev-parse", "main"),
+        "path": str(uhlp.home.repo("shop")),
+        "gitUrl": "http://localhost:8081/git/shop.git",
+        "url": "http://shop.localhost:8080/",
+    }
+    subprocess.run(
+        ["git", "clone", "--quiet", document["path"], str(tmp_path / "shop")], check=True, capture_output=True
+    )
+    assert uhlp.json("validate", str(tmp_path / "shop")) == {"valid": True, "app": "shop", "problems": []}
+    assert uhlp.git("shop", "log", "--format=%an %s") == "Ada Begin shop from the template hello"
+
+
+def test_creating_tells_how_to_go_on(uhlp) -> None:
+    text = uhlp("app", "create", "shop").stdout
+    assert f"git clone {uhlp.home.repo('shop')}" in text
+    assert "git clone http://localhost:8081/git/shop.git" in text
+    assert "http://shop.localhost:8080/" in text
+
+
+def test_a_name_is_taken_once(uhlp) -> None:
+    first = uhlp.json("app", "create", "shop")["commit"]
+    assert uhlp.json("app", "create", "shop", code=1)["error"]["code"] == "APP_EXISTS"
+    assert uhlp.git("shop", "rev-parse", "main") == first
+
+
+@pytest.mark.parametrize("name", ["Shop", "-shop", "a--b", "platform", "../x", "a" * 40, "x.git", ""])
+def test_a_name_that_no_app_may_have_makes_nothing(uhlp, name: str) -> None:
+    uhlp("app", "create", "--", name, code=2) if name.startswith("-") else uhlp("app", "create", name, code=2)
+    assert not uhlp.home.repos.exists() or list(uhlp.home.repos.iterdir()) == []
+
+
+def test_an_unknown_template_names_the_known_ones(uhlp) -> None:
+    result = uhlp("app", "create", "shop", "--template", "helo", code=2)
+    assert "hello" in result.stderr
+    assert not uhlp.home.repo("shop").exists()
+
+
+def test_a_first_commit_that_fails_leaves_no_repo(uhlp, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(new_app, "commit_files", fail)
+    with pytest.raises(OSError, match="No space left"):
+        new_app.create_app(uhlp.settings, "shop", {"a": b""}, "Begin")
+    assert not uhlp.home.repo("shop").exists()
+
+
+def test_the_platform_bounds_the_number_of_apps(uhlp) -> None:
+    files = {PLATFORM_FILE: b"quotas:\n  maxApps: 1\n"}
+    uhlp.home.create()
+    new_app.create_with_commit(uhlp.settings, "platform", files, "One app is enough")
+    uhlp("app", "create", "first")
+    assert uhlp.json("app", "create", "second", code=1)["error"]["code"] == "QUOTA_EXCEEDED"
+
+
+def test_of_many_that_create_the_same_app_one_wins(uhlp) -> None:
+    def create(number: int) -> str | None:
+        try:
+            return new_app.create_app(uhlp.settings, "shop", {"who": str(number).encode()}, f"By {number}")
+        except Conflict:
+            return None
+
+    with ThreadPoolExecutor(4) as pool:
+        commits = [commit for commit in pool.map(create, range(4)) if commit]
+    assert commits == [uhlp.git("shop", "rev-parse", "main")]
+
+
+def test_the_list_shows_heads_previews_and_suspensions(uhlp, hello) -> None:
+    uhlp("app", "create", "shop")
+    hello.git("checkout", "--quiet", "-b", "preview/dark")
+    hello.commit("Try it", page="dark")
+    uhlp("app", "suspend", "shop", "--reason", "unpaid")
+    assert uhlp.json("app", "list")["apps"] == [
+        {
+            "app": "hello",
+            "url": "http://hello.localhost:8080/",
+            "path": str(uhlp.home.repo("hello")),
+            "commit": uhlp.git("hello", "rev-parse", "main"),
+            "subject": "Begin hello from the template hello",
+            "previews": ["dark"],
+            "suspended": False,
+            "reason": None,
+        },
+        {
+            "app": "shop",
+            "url": "http://shop.localhost:8080/",
+            "path": str(uhlp.home.repo("shop")),
+            "commit": uhlp.git("shop", "rev-parse", "main"),
+            "subject": "Begin shop from the template hello",
+            "previews": [],
+            "suspended": True,
+            "reason": "unpaid",
+        },
+    ]
+
+
+def test_deleting_without_a_terminal_needs_a_yes(uhlp) -> None:
+    uhlp("app", "create", "shop")
+    result = uhlp("app", "delete", "shop", code=2)
+    assert "--yes" in result.stderr
+    assert uhlp.home.repo("shop").exists()
+
+
+def test_a_deleted_app_can_be_brought_back_as_told(uhlp) -> None:
+    commit = uhlp.json("app", "create", "shop")["commit"]
+    text = uhlp("app", "delete", "shop", "--yes").stdout
+    assert uhlp.json("app", "list") == {"apps": []}
+    subprocess.run(text.splitlines()[-1].split(), check=True)
+    assert [app["commit"] for app in uhlp.json("app", "list")["apps"]] == [commit]
+
+
+def test_deleting_twice_keeps_both_in_the_trash(uhlp) -> None:
+    for _ in range(2):
+        uhlp("app", "create", "shop")
+        uhlp("app", "delete", "shop", "--yes")
+    assert len(list(uhlp.home.trash.glob("shop-*.git"))) == 2
+
+
+def test_purging_without_redis_changes_nothing(uhlp) -> None:
+    uhlp("app", "create", "shop")
+    assert (
+        uhlp.json("app", "delete", "shop", "--yes", "--purge", code=3)["error"]["code"] == "REDIS_UNREACHABLE"
+    )
+    assert uhlp.home.repo("shop").exists()
+
+
+def test_purging_removes_everything_of_this_app_and_nothing_of_another(uhlp, store) -> None:
+    for app in ("shop", "shop2"):
+        uhlp("app", "create", app)
+        uhlp.home.app_log(app).parent.mkdir()
+        uhlp.home.app_log(app).write_text("{}\n")
+        for deployment in (app, f"{app}@dark"):
+            store.set(keys.runtime(deployment, "cart:1"), "[]")
+        store.xadd(keys.events(app), {"event": "{}"})
+    assert uhlp.json("app", "delete", "shop", "--yes", "--purge") == {
+        "app": "shop",
+        "purged": True,
+        "trash": None,
+    }
+    assert not uhlp.home.repo("shop").exists()
+    assert list(uhlp.home.trash.iterdir()) == []
+    assert not uhlp.home.app_log("shop").exists()
+    assert uhlp.home.app_log("shop2").exists()
+    assert sorted(store.keys("*")) == sorted(
+        key.encode()
+        for key in (
+            keys.runtime("shop2", "cart:1"),
+            keys.runtime("shop2@dark", "cart:1"),
+            keys.events("shop2"),
+        )
+    )
+
+
+def test_suspending_and_resuming_are_commits_that_keep_comments(uhlp) -> None:
+    uhlp("app", "create", "shop")
+    repo = platform_repo.ensure(uhlp.settings)
+    content = (
+        "# Ours.\nquotas:\n  maxApps: 7 # enough\nsuspendedApps:\n  # Waits for its owner.\n  - appId: old\n"
+    )
+    head = uhlp.git("platform", "rev-parse", "main")
+    platform_repo.commit_files(repo, head, {PLATFORM_FILE: content.encode()}, "Set up")
+
+    suspended = uhlp.json("app", "suspend", "shop", "--reason", "unpaid")
+    text = uhlp.git("platform", "show", f"main:{PLATFORM_FILE}")
+    assert text.startswith(content.rstrip("\n"))
+    assert "appId: shop\n    reason: unpaid\n" in text
+    assert suspended == {
+        "app": "shop",
+        "suspended": True,
+        "commit": uhlp.git("platform", "rev-parse", "main"),
+    }
+    assert uhlp.git("platform", "log", "-1", "--format=%an %s") == "Ada Suspend shop: unpaid"
+    assert platform_repo.suspended(uhlp.settings) == {"old": "", "shop": "unpaid"}
+
+    uhlp("app", "resume", "shop")
+    assert uhlp.git("platform", "show", f"main:{PLATFORM_FILE}") == content.rstrip("\n")
+    assert platform_repo.suspended(uhlp.settings) == {"old": ""}
+
+
+def test_suspending_twice_and_resuming_what_runs_are_refused(uhlp) -> None:
+    uhlp("app", "create", "shop")
+    uhlp("app", "suspend", "shop")
+    before = uhlp.git("platform", "rev-parse", "main")
+    assert "is suspended already" in uhlp("app", "suspend", "shop", code=1).stderr
+    assert uhlp.git("platform", "rev-parse", "main") == before
+    uhlp("app", "resume", "shop")
+    assert "is not suspended" in uhlp("app", "resume", "shop", code=1).stderr
+
+
+def test_the_platform_repo_is_made_once_and_is_valid(uhlp) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        repos = set(pool.map(lambda _: platform_repo.ensure(uhlp.settings), range(4)))
+    assert repos == {uhlp.home.repo("platform")}
+    assert uhlp.git("platform", "rev-list", "--count", "main") == "1"
+    assert platform_repo.suspended(uhlp.settings) == {}
+
+
+def test_no_suspension_is_lost_among_many_at_once(uhlp) -> None:
+    platform_repo.ensure(uhlp.settings)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda app: platform_repo.suspend(uhlp.settings, app, ""), ["a", "b", "c", "d"]))
+    assert set(platform_repo.suspended(uhlp.settings)) == {"a", "b", "c", "d"}

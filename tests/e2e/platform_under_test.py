@@ -1,0 +1,283 @@
+"""A whole platform in a folder of its own, and the ways that people use it: git, HTTP, the command line."""
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+DEADLINE = 30.0
+"""Seconds until a condition counts as never coming true; generous, for nothing waits this long in health."""
+
+UHLP = Path(sys.executable).with_name("uhlp")
+
+GIT_ENVIRONMENT = {
+    "GIT_AUTHOR_NAME": "Ada",
+    "GIT_AUTHOR_EMAIL": "ada@example.invalid",
+    "GIT_COMMITTER_NAME": "Ada",
+    "GIT_COMMITTER_EMAIL": "ada@example.invalid",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_TERMINAL_PROMPT": "0",
+}
+
+
+def until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
+    """The first true value of `condition`; fails with `what` if it never comes."""
+    end = time.monotonic() + deadline
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"never happened within {deadline:.0f} s: {what}")
+        threading.Event().wait(0.01)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP response, read whole."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def app_files(
+    app: str, handler: str, *, mode: str = "fork", pool: str = "", routes: str = ""
+) -> dict[str, str]:
+    """The files of a small app: one pool, `handle` at GET /, and more routes where given."""
+    return {
+        "state/app_definition.yaml": (
+            f"appId: {app}\ndisplayName: {app}\nversion: '1'\n"
+            f"sandboxPools:\n  pools:\n    - poolName: main\n      executionMode: {mode}\n{pool}"
+        ),
+        "state/component_registry.yaml": (
+            "components:\n"
+            "  - componentId: root\n    handlerType: JIT\n    targetPoolName: main\n"
+            "    taskDetails: {script: _jit_code/root/v1/handler.py, function: handle}\n"
+            "    routeMatcher: {pathPattern: /, methods: [GET, POST]}\n" + routes
+        ),
+        "state/_jit_code/root/v1/handler.py": handler,
+    }
+
+
+def answering(text: str) -> str:
+    """The source of a handler that answers a fixed text."""
+    return f"def handle(input, context):\n    return {{'answer': {text!r}}}\n"
+
+
+@dataclass
+class Clone:
+    """A developer's clone of one state repo."""
+
+    folder: Path
+    remote: str
+
+    def git(self, *arguments: str, check: bool = True) -> Done:
+        done = subprocess.run(
+            ["git", "-C", str(self.folder), *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **GIT_ENVIRONMENT},
+            timeout=60,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"git {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def write(self, files: Mapping[str, str]) -> None:
+        for path, text in files.items():
+            target = self.folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
+
+    def commit(self, files: Mapping[str, str] | None = None, message: str = "Change it") -> str:
+        """Write, add and commit everything; returns the commit id."""
+        self.write(files or {})
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "--message", message)
+        return self.head()
+
+    def head(self) -> str:
+        return self.git("rev-parse", "HEAD").out.strip()
+
+    def push(self, *arguments: str) -> Done:
+        return self.git("push", *(arguments or ("origin", "HEAD:main")), check=False)
+
+    def deploy(self, files: Mapping[str, str] | None = None, message: str = "Change it") -> str:
+        """Commit and push to main; fails unless the pusher is told that it is live."""
+        commit = self.commit(files, message)
+        pushed = self.push()
+        assert pushed.code == 0, pushed.err
+        assert "✔ live at" in pushed.err, pushed.err
+        return commit
+
+
+@dataclass
+class Platform:
+    """`uhlp up` as a process."""
+
+    home: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    work: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="uw-", dir="/tmp")))
+
+    # -- life ------------------------------------------------------------------------------------------
+
+    def start(self, *arguments: str) -> None:
+        log = (self.work / "up.log").open("ab")
+        with log:
+            self.process = subprocess.Popen(
+                [
+                    str(UHLP),
+                    "up",
+                    "--home",
+                    str(self.home),
+                    "--port",
+                    "0",
+                    *(arguments or ("--no-examples",)),
+                ],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=self.environment,
+                start_new_session=True,
+            )
+        until(self._is_up, "the platform is up")
+
+    def _is_up(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            raise AssertionError(f"uhlp up ended:\n{self.log()}")
+        try:
+            return self.request("GET", "/readyz").status == 200
+        except (OSError, KeyError, ValueError):
+            return False
+
+    def stop(self) -> int:
+        """Ctrl-C, and the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(timeout=DEADLINE)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.stop()
+        for folder in (self.home, self.work):
+            subprocess.run(["chmod", "-R", "u+w", str(folder)], check=False)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("UHLP_")}
+        return {**clean, "UHLP_LOG_FORMAT": "text", "NO_COLOR": "1", **self.settings}
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the supervisor wrote down about itself."""
+        try:
+            found: dict[str, Any] = json.loads((self.home / "run" / "up.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return found
+
+    def log(self) -> str:
+        return (self.work / "up.log").read_text()
+
+    def pid_of(self, daemon: str) -> int:
+        return int(self.state["daemons"][daemon])
+
+    def kill(self, daemon: str) -> None:
+        """`kill -9` one daemon and wait until the supervisor has started it again."""
+        before = self.pid_of(daemon)
+        os.kill(before, signal.SIGKILL)
+        until(
+            lambda: self.state.get("daemons", {}).get(daemon, before) != before, f"{daemon} is started again"
+        )
+
+    # -- doors -----------------------------------------------------------------------------------------
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        app: str | None = None,
+        body: bytes | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 20,
+    ) -> Answer:
+        """One request to the gateway; `app` is the host label of an app or a preview."""
+        port = self.state["port"]
+        host = f"{app}.localhost" if app else "localhost"
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+        try:
+            connection.request(method, path, body=body, headers={"Host": f"{host}:{port}", **(headers or {})})
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    def answer(self, app: str, path: str = "/") -> Any:
+        """The JSON answer of an app that works."""
+        found = self.request("GET", path, app=app)
+        assert found.status == 200, (found.status, found.body)
+        return found.json
+
+    def uhlp(self, *arguments: str) -> Done:
+        done = subprocess.run(
+            [str(UHLP), *arguments, "--home", str(self.home)],
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            timeout=60,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def repo(self, app: str) -> Path:
+        return self.home / "repos" / f"{app}.git"
+
+    def new_clone(self, app: str, remote: str | None = None) -> Clone:
+        """An empty clone whose remote is the app's repo by path (or `remote`)."""
+        folder = Path(tempfile.mkdtemp(prefix=f"{app}-", dir=self.work))
+        clone = Clone(folder, remote or str(self.repo(app)))
+        clone.git("init", "--quiet", "--initial-branch=main")
+        clone.git("remote", "add", "origin", clone.remote)
+        return clone
+
+    def create(self, app: str, files: Mapping[str, str]) -> Clone:
+        """Create an app by its first push over HTTP, live; the clone then pushes by path."""
+        clone = self.new_clone(app)
+        clone.commit(files, "First commit")
+        pushed = clone.push(f"{self.state['control']}/git/{app}.git", "HEAD:main")
+        assert pushed.code == 0, pushed.err
+        assert "✔ live at" in pushed.err, pushed.err
+        clone.git("fetch", "--quiet", "origin")
+        return clone

@@ -1,0 +1,129 @@
+"""The core tools, called as a sandbox calls them; and that no argument reaches another app."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from mcp.conftest import Office
+from uhlp_core import keys
+
+
+async def test_runtime_values_are_set_read_counted_and_deleted(office: Office) -> None:
+    assert await office.call("a0", "core.state.getRuntimeValue", key="k") == {"found": False}
+    value = {"list": [1, None, "ü"]}
+    assert await office.call("a0", "core.state.setRuntimeValue", key="k", value=value) == {"success": True}
+    assert await office.call("a0", "core.state.getRuntimeValue", key="k") == {"found": True, "value": value}
+    assert await office.call("a0", "core.state.deleteRuntimeValue", key="k") == {"success": True}
+    assert await office.call("a0", "core.state.deleteRuntimeValue", key="k") == {"success": False}
+    assert await office.call("a0", "core.state.incrementRuntimeValue", key="n") == {"value": 1}
+    assert await office.call("a0", "core.state.incrementRuntimeValue", key="n", amount=-5) == {"value": -4}
+
+
+async def test_a_value_with_a_ttl_expires(office: Office) -> None:
+    await office.call("a0", "core.state.setRuntimeValue", key="k", value=1, ttlSeconds=60)
+    assert 0 < await office.redis.ttl(keys.runtime("alpha", "k")) <= 60
+
+
+async def test_a_preview_has_values_of_its_own(office: Office) -> None:
+    await office.publish("alpha@next")
+    await office.add("alpha@next", "p0")
+    await office.call("a0", "core.state.setRuntimeValue", key="k", value="production")
+    assert await office.call("p0", "core.state.getRuntimeValue", key="k") == {"found": False}
+
+
+async def test_configuration_of_the_app_and_of_a_component(office: Office) -> None:
+    tool = "core.framework.getConfigValue"
+    assert await office.call("a0", tool, key="greeting") == {"found": True, "value": "hello"}
+    found = await office.call("a0", tool, key="greeting", componentId="hello")
+    assert found == {"found": True, "value": "hello from hello"}
+    assert await office.call("a0", tool, key="absent") == {"found": False}
+    assert (await office.refused("a0", tool, key="greeting", componentId="x")).startswith("NOT_FOUND: ")
+
+
+async def test_configuration_follows_the_revision_served(office: Office) -> None:
+    await office.publish("alpha", commit="e" * 40, configuration={"greeting": "new"})
+    found = await office.call("a0", "core.framework.getConfigValue", key="greeting")
+    assert found == {"found": True, "value": "new"}
+
+
+async def test_a_log_message_becomes_one_line_of_the_app_s_log(office: Office) -> None:
+    message = 'two\nlines {"app": "beta"}'
+    await office.call(
+        "a0", "core.framework.logFrameworkMessage", level="warning", message=message, requestId="r-1"
+    )
+    (line,) = office.settings.home.app_log("alpha").read_bytes().splitlines()
+    found = orjson.loads(line)
+    assert found.pop("ts") > 0
+    assert found == {
+        "level": "warning",
+        "stream": "framework",
+        "app": "alpha",
+        "deployment": "alpha",
+        "instance": "a0",
+        "component": None,
+        "requestId": "r-1",
+        "message": message,
+    }
+    assert not office.settings.home.app_log("beta").exists()
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("core.state.getRuntimeValue", {}),
+        ("core.state.getRuntimeValue", {"key": 5}),
+        ("core.state.getRuntimeValue", {"key": ""}),
+        ("core.state.setRuntimeValue", {"key": "k"}),
+        ("core.state.setRuntimeValue", {"key": "k", "value": 1, "ttlSeconds": 0}),
+        ("core.state.incrementRuntimeValue", {"key": "k", "amount": 1.5}),
+        ("core.framework.logFrameworkMessage", {"level": "loud", "message": "x"}),
+        ("core.framework.logFrameworkMessage", {"level": "info", "message": "x" * 20_000}),
+        ("core.framework.logFrameworkMessage", {"level": "info", "message": "x", "requestId": "a\nb"}),
+    ],
+)
+async def test_arguments_are_checked(office: Office, tool: str, arguments: dict[str, Any]) -> None:
+    assert (await office.refused("a0", tool, **arguments)).startswith("INVALID_ARGUMENTS: ")
+
+
+async def test_adding_to_what_is_no_number_is_told(office: Office) -> None:
+    await office.call("a0", "core.state.setRuntimeValue", key="k", value="text")
+    assert (await office.refused("a0", "core.state.incrementRuntimeValue", key="k")).startswith("NOT_A_NUMBER: ")
+
+
+@pytest.mark.parametrize("name", ["appId", "app", "deployment", "instance", "caller"])
+async def test_naming_another_app_in_the_arguments_is_refused(office: Office, name: str) -> None:
+    await office.call("b0", "core.state.setRuntimeValue", key="secret", value="of beta")
+    arguments = {"key": "secret", name: "beta"}
+    assert (await office.refused("a0", "core.state.getRuntimeValue", **arguments)).startswith(
+        "INVALID_ARGUMENTS: "
+    )
+
+
+@pytest.mark.parametrize(
+    "key", ["beta:secret", "../beta:secret", "uhlp:runtime:beta:secret", ":beta:secret", "*", "@next:k"]
+)
+async def test_no_key_reaches_another_app_s_values(office: Office, key: str) -> None:
+    await office.call("b0", "core.state.setRuntimeValue", key="secret", value="of beta")
+    assert await office.call("a0", "core.state.getRuntimeValue", key=key) == {"found": False}
+    await office.call("a0", "core.state.setRuntimeValue", key=key, value="of alpha")
+    found = await office.call("b0", "core.state.getRuntimeValue", key="secret")
+    assert found == {"found": True, "value": "of beta"}
+
+
+@pytest.mark.parametrize("path", ["../../beta.git/state/x", "/etc/passwd", "..", "a/../../x", ".git/config"])
+async def test_no_path_leaves_the_app_s_state(office: Office, path: str) -> None:
+    text = await office.refused("a0", "core.state.getDefinitionFileContent", filePath=path)
+    assert text.split(":")[0] in ("INVALID_INPUT", "NOT_FOUND")
+
+
+async def test_params_beside_the_arguments_change_nothing(office: Office) -> None:
+    await office.call("b0", "core.state.setRuntimeValue", key="secret", value="of beta")
+    params = {
+        "name": "core.state.getRuntimeValue",
+        "arguments": {"key": "secret"},
+        "_meta": {"appId": "beta", "deployment": "beta"},
+        "appId": "beta",
+    }
+    answer = await office.rpc("a0", "tools/call", params)
+    assert answer["result"]["structuredContent"] == {"found": False}

@@ -1,0 +1,153 @@
+"""A real runner, started by the process backend, and the client that tests talk to it with."""
+
+import asyncio
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from uhlp_core.home import Home
+from uhlp_reconcilers.backends.process import ProcessBackend
+from uhlp_reconcilers.backends.protocol import Instance, InstanceSpec
+from uhlp_state.model.pools import ResourceLimits
+
+MODES = ("interpreter", "fork", "server")
+DEADLINE = 15.0
+_numbers = itertools.count(1)
+
+
+async def until(condition: Callable[[], Any], what: str) -> Any:
+    """Poll until `condition` holds; fail saying `what` was awaited."""
+    deadline = time.monotonic() + DEADLINE
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"not within {DEADLINE:g} s: {what}")
+
+
+class Sandbox:
+    """One instance of one app, and its trees."""
+
+    def __init__(self, home: Home, backend: ProcessBackend, app: str, mode: str) -> None:
+        self.home = home
+        self.backend = backend
+        self.app = app
+        self.mode = mode
+        self.instance: Instance
+
+    @property
+    def log(self) -> Path:
+        return self.home.app_log(self.app)
+
+    def tree(self, tree: str, files: dict[str, str]) -> None:
+        """Export a revision; paths are relative to its state folder."""
+        for name, text in files.items():
+            path = self.home.trees / self.app / tree / "state" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    async def start(self, concurrency: int = 2, timeout_seconds: float = 5.0, **limits: Any) -> None:
+        spec = InstanceSpec(
+            instance=f"i{next(_numbers)}",
+            app=self.app,
+            deployment=self.app,
+            pool="python",
+            spec_hash="spec",
+            mode=self.mode,
+            concurrency=concurrency,
+            timeout_seconds=timeout_seconds,
+            limits=ResourceLimits.model_validate({"max_processes": 16, **limits}),
+            trees=self.home.trees / self.app,
+            log=self.log,
+        )
+        self.instance = await self.backend.ensure(spec)
+        await until(lambda: (self.instance.dir / "execute.sock").exists(), "execute.sock")
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            try:
+                status, _ = await self.ask("GET", "/readyz")
+            except ConnectionRefusedError:
+                continue
+            assert status == 200
+            return
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, socket: str = "execute.sock", headers: str = ""
+    ) -> tuple[int, Any]:
+        """One request on a connection of its own: status and parsed body."""
+        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        head = f"{method} {path} HTTP/1.1\r\nHost: runner\r\n{headers}Content-Length: {len(data)}\r\n\r\n"
+        status, _, answer = await self.raw(head.encode() + data, socket)
+        return status, answer
+
+    async def raw(self, message: bytes, socket: str = "execute.sock") -> tuple[int, dict[str, str], Any]:
+        """Send bytes as they are: status, headers and parsed body."""
+        reader, writer = await asyncio.open_unix_connection(self.instance.dir / socket, limit=1 << 26)
+        try:
+            writer.write(message)
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+            answer = await reader.readexactly(int(headers["content-length"]))
+            return int(head[0].split()[1]), headers, json.loads(answer)
+        finally:
+            writer.close()
+
+    async def prepare(self, tree: str, script: str, *functions: str) -> tuple[int, Any]:
+        components = [{"componentId": name, "script": script, "function": name} for name in functions]
+        return await self.ask("POST", "/prepare", {"tree": tree, "components": components})
+
+    async def execute(
+        self,
+        function: str,
+        tree: str = "t1",
+        script: str = "main.py",
+        data: dict[str, Any] | None = None,
+        request_id: str | None = None,
+        **context: Any,
+    ) -> tuple[int, Any]:
+        """Run a handler through `execute.sock`."""
+        return await self.ask("POST", "/execute", request(function, tree, script, data, request_id, **context))
+
+    def lines(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The log's lines that have these values."""
+        found = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [line for line in found if all(line.get(name) == value for name, value in wanted.items())]
+
+    def processes(self) -> list[int]:
+        """All processes whose user is the app's, or that descend from the runner."""
+        uid = self.instance.dir.stat().st_uid if self.instance.dir.exists() else None
+        found = []
+        for entry in os.listdir("/proc"):
+            if entry.isdigit():
+                try:
+                    if os.stat(f"/proc/{entry}").st_uid == uid:
+                        found.append(int(entry))
+                except OSError:
+                    continue
+        return found
+
+
+def request(
+    function: str,
+    tree: str = "t1",
+    script: str = "main.py",
+    data: dict[str, Any] | None = None,
+    request_id: str | None = None,
+    **context: Any,
+) -> dict[str, Any]:
+    """The body of `POST /execute`."""
+    return {
+        "requestId": request_id or f"request-{next(_numbers)}",
+        "requestData": {"source": "internal", **(data or {})},
+        "context": {
+            "tree": tree,
+            "revision": "c" * 40,
+            "componentId": function,
+            "taskDetails": {"script": script, "function": function},
+            **context,
+        },
+    }
