@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from uhlp_core.ids import Deployment
 TIMEOUT_SECONDS = 1000
 """Longer than any handler's limit: the gateway's own answer to a slow handler must arrive first."""
 
+_METHOD = re.compile(r"[A-Za-z]{1,20}")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _URL_CHARACTERS = "/?&=:@!$'()*+,;%~"
 """What a path and query may hold as they are; the rest (spaces, umlauts) is percent-encoded."""
 
@@ -49,6 +52,8 @@ def call(
 
     With --json: {status, headers, body}; the body is parsed if it is JSON.
     """
+    if not _METHOD.fullmatch(method):
+        raise click.BadParameter(f"{method!r} is no HTTP method", param_hint="METHOD")
     deployment = Deployment.parse(app if preview is None else f"{app}@{preview}")
     body = None if data is None else _body(data)
     gateway = urlsplit(addresses(invocation.settings).gateway)
@@ -90,8 +95,8 @@ def _headers(given: tuple[str, ...], body: bytes | None) -> dict[str, str]:
     headers: dict[str, str] = {}
     for text in given:
         name, colon, value = text.partition(":")
-        if not colon or not name.strip():
-            raise click.BadParameter(f"{text!r}: write NAME: VALUE", param_hint="-H")
+        if not colon or not _HEADER_NAME.fullmatch(name.strip()) or not value.strip().isprintable():
+            raise click.BadParameter(f"{text!r}: write NAME: VALUE, on one line", param_hint="-H")
         headers[name.strip()] = value.strip()
     if body and "content-type" not in {name.lower() for name in headers} and _parsed(body) is not None:
         headers["Content-Type"] = "application/json"

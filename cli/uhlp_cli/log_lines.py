@@ -118,8 +118,8 @@ def readable(fields: Fields) -> str:
         head.append(str(source))
     text = f"{' '.join(head)}  {fields.get('message', '')}"
     details = {key: value for key, value in fields.items() if key not in _TOLD_APART | _NOISE}
-    if details.get("deployment") == fields.get("app"):
-        del details["deployment"]
+    if fields.get("deployment") == fields.get("app"):
+        details.pop("deployment", None)
     if "requestId" in fields:
         details["request"] = fields["requestId"]
     shown = " ".join(f"{key}={_value(key, value)}" for key, value in details.items() if value is not None)

@@ -1,10 +1,11 @@
-"""The generated pages of the manual: `python -m uhlp_cli.reference PAGE > docs/PAGE.md`.
+"""The generated pages of the manual; `python -m uhlp_cli.reference` (`make docs`) writes them into `docs/`.
 
 Each page is derived from the code that it describes, so it cannot say anything else.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
+from inspect import cleandoc
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ Lines = Iterator[str]
 
 def render(page: str) -> str:
     """The Markdown of one page of `PAGES`."""
-    head = f"<!-- Generated: do not edit. `python -m uhlp_cli.reference {page} > docs/{page}.md` -->\n"
+    head = "<!-- Generated from the code: do not edit. `make docs` writes it anew. -->\n"
     return head + "\n".join(PAGES[page]()) + "\n"
 
 
@@ -57,8 +58,12 @@ def _command(path: str, command: click.Command) -> Lines:
     yield "```"
     yield ""
     yield _paragraphs(command.help)
-    own = [option for option in command.params if option.name not in ("home_dir", "as_json")]
-    records = [record for option in own if (record := option.get_help_record(context))]
+    own = [option for option in command.params if isinstance(option, click.Option)]
+    records = [
+        record
+        for option in own
+        if option.name not in ("home_dir", "as_json") and (record := option.get_help_record(context))
+    ]
     if records:
         yield ""
         yield "| option | meaning |"
@@ -70,7 +75,7 @@ def _command(path: str, command: click.Command) -> Lines:
 def _paragraphs(text: str | None) -> str:
     r"""A command's help as Markdown; click's `\b` marks a block whose lines stay as they are."""
     blocks = []
-    for block in (text or "").strip().split("\n\n"):
+    for block in cleandoc(text or "").split("\n\n"):
         if block.startswith("\b\n"):
             blocks.append("```\n" + block.removeprefix("\b\n") + "\n```")
         else:
@@ -170,7 +175,12 @@ PAGES: Mapping[str, Callable[[], Lines]] = {
 }
 
 
+def main() -> None:
+    """Write every generated page into the checkout's `docs/`."""
+    folder = Path(__file__).parents[2] / "docs"
+    for page in PAGES:
+        (folder / f"{page}.md").write_text(render(page))
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1] not in PAGES:
-        sys.exit(f"usage: python -m uhlp_cli.reference {{{','.join(PAGES)}}}")
-    sys.stdout.write(render(sys.argv[1]))
+    main()

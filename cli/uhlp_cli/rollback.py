@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from uhlp_core.store import Store
     from uhlp_reconcilers.rollouts import Progress
 
+LOOK_SECONDS = 0.1
+"""How late a rollback may tell that it is live."""
 MAX_UNDONE_NAMED = 20
 """Commits that the message names; the rest is counted."""
 
@@ -185,27 +187,24 @@ def _wait(invocation: Invocation, app: str, commit: str, seconds: float) -> "Pro
 
     async def work(store: "Store") -> "Progress | None":
         import asyncio
-        import contextlib
 
-        from uhlp_core.wake import listen
         from uhlp_reconcilers.rollouts import Rollouts
 
         rollouts = Rollouts(store)
 
-        async def pass_on() -> None:
-            async for _, deployment in listen(store, "status"):
-                rollouts.changed(deployment)
+        async def keep_looking() -> None:
+            while True:
+                rollouts.changed(app)
+                await asyncio.sleep(LOOK_SECONDS)
 
-        listening = asyncio.create_task(pass_on())
+        looking = asyncio.create_task(keep_looking())
         last = None
         try:
             async for last in rollouts.follow(app, commit, seconds):
                 if not invocation.json and not last.done:
                     line(f"· {clean(last.message)}", dim=True)
         finally:
-            listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listening
+            looking.cancel()
         return last
 
     return with_redis(invocation.settings, work)

@@ -36,14 +36,14 @@ async def listen(store: Store, *kinds: str) -> AsyncIterator[tuple[str, str | No
     Yields (kind, None) for each kind at the start, after every reconnect, and when wake-ups were missed.
     """
     seen: dict[str, int] = {}
-    while True:
+    while not _is_cancelled():
         try:
             async with store.pubsub(ignore_subscribe_messages=True) as subscription:
                 await subscription.subscribe(*(keys.wake(kind) for kind in kinds))
                 seen = await _generations(store, kinds)
                 for kind in kinds:
                     yield kind, None
-                while True:
+                while not _is_cancelled():
                     message = await subscription.get_message(timeout=POLL_SECONDS)
                     if message is not None:
                         kind = message["channel"].decode().removeprefix("uhlp:wake:")
@@ -60,6 +60,12 @@ async def listen(store: Store, *kinds: str) -> AsyncIterator[tuple[str, str | No
             with contextlib.suppress(*UNAVAILABLE):
                 await store.connection_pool.disconnect(inuse_connections=False)
             await asyncio.sleep(RECONNECT_SECONDS)
+
+
+def _is_cancelled() -> bool:
+    """The Redis client swallows a cancellation that comes while it connects; the request itself remains."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _generations(store: Store, kinds: tuple[str, ...]) -> dict[str, int]:

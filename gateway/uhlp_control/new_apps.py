@@ -48,7 +48,7 @@ class NewApps:
                 return False
             platform = current_platform(self._home.repos) or DEFAULT_PLATFORM
             most = platform.quotas.max_apps
-            if sum(1 for _ in self._home.repos.glob("*.git")) >= most:
+            if self._count_apps() >= most:
                 raise InvalidInput(
                     f"the platform holds {most} apps, as many as it may: delete one, or raise "
                     "quotas.maxApps in the platform repo",
@@ -58,6 +58,9 @@ class NewApps:
         if created:
             self._last_used[app] = time.monotonic()
         return created
+
+    def _count_apps(self) -> int:
+        return sum(repo.stem != PLATFORM_APP for repo in self._home.repos.glob("*.git"))
 
     @contextlib.contextmanager
     def using(self, app: str) -> Iterator[None]:

@@ -192,7 +192,7 @@ class Front:
             pool.release(await self._demand.hold(table, pool))
         sent = time.perf_counter()
         reply = await execute(pool, component, exchange.request_id, _trace_id(request), data, request.method)
-        component.metrics.execute.observe(time.perf_counter() - sent)
+        component.metrics.execute.add(time.perf_counter() - sent)
         try:
             return respond(reply, component.response_schema, exchange.request_id)
         except BadResult as error:

@@ -78,14 +78,17 @@ class Jobs:
     async def execute(self, request: dict[str, Any], body: bytes) -> tuple[int, bytes]:
         """Run one request in its own process: HTTP status and body. `body` is what `request` was parsed from."""
         request_id = request["requestId"]
+        tree = request["context"]["tree"]
         job = Job(self._config, self._log, request)
         self._running[request_id] = job
         try:
-            parent = await self._zygote(request["context"]["tree"])
-            return await job.run(parent, self._settings)
+            return await job.run(await self._zygote(tree), self._settings)
         except Failure as failed:
             return 500, failure_body(request_id, failed)
+        except ImportFailed as failed:
+            return 500, failure_body(request_id, Failure(failure.HANDLER_EXCEPTION, str(failed)))
         except ZygoteLost:
+            self._retire(self._zygotes.pop(tree, None))
             lost = Failure(failure.HANDLER_CRASHED, "the process that starts handlers ended; try again")
             return 500, failure_body(request_id, lost)
         finally:
@@ -118,7 +121,9 @@ class Jobs:
                 task = asyncio.create_task(self.prepare(tree, self._components.get(tree, ())))
                 self._starting[tree] = task
                 task.add_done_callback(lambda _: self._starting.pop(tree))
-            await asyncio.shield(task)
+            problems = await asyncio.shield(task)
+            if problems:
+                raise ImportFailed(problems)
             parent = self._zygotes[tree]
         self._zygotes.move_to_end(tree)
         return parent

@@ -5,7 +5,7 @@ import json
 import os
 import resource
 import signal
-import time
+import traceback
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from urllib.parse import parse_qs, urlsplit
@@ -113,6 +113,11 @@ class Server:
             status, answer, request_id = await self._answer(line[0].decode(), line[1].decode(), body, request_id)
         except BadRequest as error:
             status, answer = error.status, http1.error_body(http1.REASONS[error.status], str(error))
+        except (ConnectionError, asyncio.IncompleteReadError):
+            raise  # The peer is gone: there is nobody to answer.
+        except Exception:
+            self._log.write("error", "runner", traceback.format_exc())
+            status, answer = 500, http1.error_body("Internal Server Error", "the runner failed; see the app's log")
         writer.write(http1.response(status, answer, request_id, close))
         await writer.drain()
         return not close

@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,13 +83,18 @@ def run(settings: dict[str, Any], tree: str, components: Sequence[dict[str, Any]
         try:
             child = _spawn(received) if fresh else _fork(received, loader)
             control.send(str(child).encode())
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # RuntimeError: no thread could be started.
             control.send(f"!{error}".encode())
         for fd in received:
             os.close(fd)
 
 
 def _spawn(received: Sequence[int]) -> int:
+    """Start a fresh interpreter, from a thread of its own: a Landlock domain belongs to a thread.
+
+    So the interpreter inherits a domain in which neither we nor the requests beside it can be signalled,
+    without the cost of loading in it what would be needed to enter one.
+    """
     channel, out, err = received
     actions = [
         (os.POSIX_SPAWN_DUP2, out, 1),
@@ -96,7 +102,23 @@ def _spawn(received: Sequence[int]) -> int:
         (os.POSIX_SPAWN_DUP2, channel, once.CHANNEL),
     ]
     arguments = [sys.executable, "-I", "-S", BOOT]
-    return os.posix_spawn(sys.executable, arguments, {}, file_actions=actions, setsid=True)
+    started: list[int | OSError] = []
+
+    def start() -> None:
+        try:
+            confine.scope()
+            started.append(
+                os.posix_spawn(sys.executable, arguments, os.environ, file_actions=actions, setsid=True)
+            )
+        except OSError as error:
+            started.append(error)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    if isinstance(started[0], OSError):
+        raise started[0]
+    return started[0]
 
 
 def _fork(received: Sequence[int], loader: Loader) -> int:

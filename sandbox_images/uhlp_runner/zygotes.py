@@ -84,7 +84,10 @@ class Zygote:
                 output.drain()
 
     async def _receive(self, size: int) -> bytes:
-        data = await self._loop.sock_recv(self._control, size)
+        try:
+            data = await self._loop.sock_recv(self._control, size)
+        except OSError:
+            data = b""
         if not data:
             raise ZygoteLost("the process that starts handlers has ended")
         return data

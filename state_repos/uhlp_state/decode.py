@@ -10,7 +10,7 @@ from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from uhlp_state.model.base import Model
+from uhlp_state.model.base import KEY, Model
 from uhlp_state.parse_cache import Parsed
 from uhlp_state.problems import Code, Problem, did_you_mean, quoted
 from uhlp_state.yaml_source import MAX_FINDINGS, Document, YamlPath, parse_yaml
@@ -50,8 +50,12 @@ def decode(kind: type[M], document: Document) -> Parsed[Decoded[M]]:
     try:
         model = kind.model_validate(document.value, by_alias=True, by_name=False)
     except ValidationError as error:
-        details = error.errors(include_url=False)[:MAX_FINDINGS]
-        return Parsed(None, tuple(_problem(kind, document, detail) for detail in details))
+        details = error.errors(include_url=False)
+        problems = [_problem(kind, document, detail) for detail in details[:MAX_FINDINGS]]
+        if len(details) > MAX_FINDINGS:
+            message = f"{len(details)} problems, of which the first {MAX_FINDINGS} are listed"
+            problems.append(document.problem((), Code.TOO_MANY_PROBLEMS, message, "mend those first"))
+        return Parsed(None, tuple(problems))
     return Parsed(Decoded(model, document))
 
 
@@ -59,9 +63,7 @@ def _problem(kind: type[Model], document: Document, detail: ErrorDetails) -> Pro
     path: YamlPath = detail["loc"]
     context = detail.get("ctx", {})
     if detail["type"] in Code.__members__:
-        message = context["message"]
-        if path:
-            message = f"{_spoken(path)}: {message}"
+        message = context["message"].replace(KEY, _spoken(path))
         return document.problem(path, Code[detail["type"]], message, context["remedy"])
     if detail["type"] == "extra_forbidden":
         known = sorted(_keys(kind, path[:-1]))
@@ -70,7 +72,7 @@ def _problem(kind: type[Model], document: Document, detail: ErrorDetails) -> Pro
         return document.problem(path, Code.UNKNOWN_KEY, message, remedy, key=True)
     if detail["type"] == "missing":
         message = f"the key {quoted(path[-1])} is missing"
-        return document.problem(path, Code.MISSING_KEY, message, _how_to_fill(kind, path))
+        return document.problem(path, Code.MISSING_KEY, message, f"add it. {_how_to_fill(kind, path)}")
     if expected := _TYPES.get(detail["type"]):
         message = f"{_spoken(path)} must be {expected[0]}, got {_type_name(detail['input'])}"
         return document.problem(path, Code.WRONG_TYPE, message, expected[1])
@@ -79,7 +81,8 @@ def _problem(kind: type[Model], document: Document, detail: ErrorDetails) -> Pro
 
 
 def _spoken(path: YamlPath) -> str:
-    named = [part for part in path if isinstance(part, str) and part != "[key]"]
+    # What is in brackets is pydantic's note of the alternative that it took, not a key.
+    named = [part for part in path if isinstance(part, str) and not part.startswith("[")]
     return quoted(named[-1]) if named else "the file"
 
 

@@ -37,14 +37,21 @@ _sizes: dict[str, int] = {}
 _opened = threading.local()
 
 
+class Store(DiskObjectStore):
+    """An object folder that closes itself when nobody holds it any more: with its thread, or after a push."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class Objects:
     """Reads objects from several places in turn: staged ones in memory, a quarantine, the repo itself."""
 
     def __init__(
-        self, stores: Sequence[DiskObjectStore], staged: Mapping[str, tuple[int, bytes]] | None = None
+        self, stores: Sequence[Store], staged: Mapping[str, tuple[int, bytes]] | None = None
     ) -> None:
         self._stores = stores
-        self._staged = staged or {}
+        self._staged = {} if staged is None else staged
 
     def staging(self, staged: Mapping[str, tuple[int, bytes]]) -> Objects:
         """The same, with objects on top that are not written yet."""
@@ -94,7 +101,7 @@ class Objects:
         return len(self.read(object_id)[1])
 
 
-def _loose_size(store: DiskObjectStore, object_id: str) -> int | None:
+def _loose_size(store: Store, object_id: str) -> int | None:
     try:
         with open(f"{os.fspath(store.path)}/{object_id[:2]}/{object_id[2:]}", "rb") as file:  # noqa: PTH123 (hot)
             header = _inflated_start(file)
@@ -104,7 +111,7 @@ def _loose_size(store: DiskObjectStore, object_id: str) -> int | None:
     return int(digits) if digits.isdigit() else None
 
 
-def _packed_size(store: DiskObjectStore, object_id: str) -> int | None:
+def _packed_size(store: Store, object_id: str) -> int | None:
     name = hex_to_sha(ObjectID(object_id.encode()))
     for pack in store.packs:
         try:
@@ -133,10 +140,9 @@ def _entry_size(file: BinaryIO) -> int:
     else:
         return size
     delta = _inflated_start(file)
-    base, position = _delta_number(delta, 0)
-    result, _ = _delta_number(delta, position)
-    # The base is held in memory too while the delta is applied.
-    return max(base, result)
+    _, position = _delta_number(delta, 0)  # the size of the base
+    size, _ = _delta_number(delta, position)
+    return size
 
 
 def _delta_number(delta: bytes, position: int) -> tuple[int, int]:
@@ -163,17 +169,17 @@ def open_quarantine(repo: Path, quarantine: Path | None, alternates: Sequence[Pa
     """What a pre-receive hook may see: objects that were pushed but not accepted yet, then the repo's own."""
     own = repo / "objects"
     others = [folder for folder in (quarantine, *alternates) if folder is not None and folder != own]
-    return Objects([*(DiskObjectStore(folder) for folder in others), open_store(repo)])
+    return Objects([*(Store(folder) for folder in others), open_store(repo)])
 
 
-def open_store(repo: Path) -> DiskObjectStore:
+def open_store(repo: Path) -> Store:
     """This thread's store of the repo. What it writes is on disk before a ref can name it."""
-    kept: OrderedDict[Path, DiskObjectStore] | None = getattr(_opened, "stores", None)
+    kept: OrderedDict[Path, Store] | None = getattr(_opened, "stores", None)
     if kept is None:
         kept = _opened.stores = OrderedDict()
     store = kept.get(repo)
     if store is None:
-        store = kept[repo] = DiskObjectStore(repo / "objects", fsync_object_files=True)
+        store = kept[repo] = Store(repo / "objects", fsync_object_files=True)
         if len(kept) > MAX_OPEN_REPOS:
             kept.popitem(last=False)[1].close()
     kept.move_to_end(repo)

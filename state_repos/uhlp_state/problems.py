@@ -13,6 +13,8 @@ from enum import StrEnum
 
 MAX_QUOTED = 60
 """Characters of a key or value that a message repeats: enough to find it, too few to leak a document."""
+MAX_CANDIDATES = 200
+"""Names that a suggestion is looked for among: some milliseconds per problem, of which there may be many."""
 
 
 class Code(StrEnum):
@@ -139,7 +141,13 @@ def quoted(value: object) -> str:
     return repr(text)
 
 
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known name that `word` most likely stands for, if any is near."""
+    # Comparing costs the product of the lengths, so a hostile word is cut short first.
+    return next(iter(get_close_matches(word[:MAX_QUOTED], sorted(known)[:MAX_CANDIDATES], n=1)), None)
+
+
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:
     """The remedy for an unknown name: the closest known one, or `otherwise`."""
-    close = get_close_matches(word[:MAX_QUOTED], sorted(known), n=1)
-    return f"did you mean {quoted(close[0])}?" if close else otherwise
+    close = closest(word, known)
+    return f"did you mean {quoted(close)}?" if close else otherwise

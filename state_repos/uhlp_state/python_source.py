@@ -17,9 +17,9 @@ def parse_python(data: bytes) -> Parsed[frozenset[str]]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        return _refused(line, 1, Code.INVALID_UTF8, "is not UTF-8 text", "save the file as UTF-8")
+        return _refused(line, 1, Code.INVALID_UTF8, "the file is not UTF-8 text", "save the file as UTF-8")
     if "\0" in text:
-        line, message = text.count("\n", 0, text.index("\0")) + 1, "holds a null byte"
+        line, message = text.count("\n", 0, text.index("\0")) + 1, "the code holds a null byte"
         return _refused(line, 1, Code.PYTHON_SYNTAX, message, "remove the null byte")
     try:
         tree = ast.parse(text)
@@ -28,7 +28,7 @@ def parse_python(data: bytes) -> Parsed[frozenset[str]]:
             error.lineno or 1, error.offset or 1, Code.PYTHON_SYNTAX, error.msg, "correct the code"
         )
     except (MemoryError, RecursionError):
-        message, remedy = "is nested too deep to be read", "simplify the deepest expression"
+        message, remedy = "the code is nested too deep to be read", "simplify the deepest expression"
         return _refused(1, 1, Code.PYTHON_SYNTAX, message, remedy)
     return Parsed(frozenset(_defined(tree)))
 

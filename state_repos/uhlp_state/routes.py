@@ -17,7 +17,7 @@ from uhlp_state.problems import quoted
 T = TypeVar("T")
 
 MAX_SEGMENTS = 64
-"""Of a pattern and of a path that is matched: no route of a person is deeper, and it bounds backtracking."""
+"""Of a pattern and of a path that is matched: nobody writes deeper routes, and it bounds the recursion."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _STATIC = re.compile(r"[A-Za-z0-9._~!$&'()+,;=@-]*")
@@ -168,7 +168,8 @@ class RouteTable(Generic[T]):
 
     def slash_variant(self, path: str, method: str) -> str | None:
         """The path with its trailing slash added or removed, if only that form has a route."""
-        if path == "/" or isinstance(self.match(path, method), Match):
+        # A browser reads `/\\host` as `//host`: a redirect to such a path would lead to another site.
+        if path == "/" or "\\" in path or isinstance(self.match(path, method), Match):
             return None
         other = path[:-1] if path.endswith("/") else path + "/"
         return other if isinstance(self.match(other, method), Match) else None

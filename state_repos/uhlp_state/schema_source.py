@@ -53,7 +53,8 @@ def schema_mistakes(schema: Any) -> list[Mistake]:
         Draft202012Validator.check_schema(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
         return _dialect_mistakes(schema) or _reference_mistakes(schema)
     except SchemaError as error:
-        message = f"the schema breaks the rule {quoted(error.validator)} of JSON Schema"
+        rule, value = quoted(error.validator), quoted(error.instance)
+        message = f"the schema breaks the rule {rule} of JSON Schema with {value}"
         return [(tuple(error.absolute_path), Code.SCHEMA_INVALID, message, "correct the schema here")]
     except RecursionError:
         return [((), Code.SCHEMA_INVALID, "the schema is nested too deep", "simplify it")]

@@ -175,9 +175,8 @@ class StateManager(RuntimeState):
         branch: str = PRODUCTION_BRANCH,
     ) -> DirectoryListing:
         """Files and folders in a folder, sorted by path; the empty path is the state root."""
-        folder = (
-            repo_path(directory_path).rstrip("/") if directory_path.strip("/") else STATE_ROOT.rstrip("/")
-        )
+        named = directory_path.rstrip("/")
+        folder = repo_path(named) if named else STATE_ROOT.rstrip("/")
 
         def read() -> DirectoryListing:
             repo = self._repo(app_id)

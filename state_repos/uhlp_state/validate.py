@@ -68,6 +68,9 @@ def validate(
         platform: quotas and allowed images and mounts; the defaults if None.
         commit: id for the snapshot.
         tree: id for the snapshot.
+
+    Raises:
+        OSError, or whatever else the source raises where it cannot be read; no content of it raises.
     """
     entries = source.entries()
     problems = check_tree(entries)

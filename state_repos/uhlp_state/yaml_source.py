@@ -95,12 +95,16 @@ class Document:
 def parse_yaml(data: bytes) -> Parsed[Document]:
     """Read one YAML document. An empty one counts as an empty mapping."""
     if len(data) > MAX_BYTES:
-        return _refused(1, 1, Code.FILE_TOO_LARGE, f"is larger than {MAX_BYTES} bytes", "split the file")
+        return _refused(
+            1, 1, Code.FILE_TOO_LARGE, f"the file is larger than {MAX_BYTES} bytes", "split the file"
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line, column = _place_of_byte(data, error.start)
-        return _refused(line, column, Code.INVALID_UTF8, "is not UTF-8 text", "save the file as UTF-8")
+        return _refused(
+            line, column, Code.INVALID_UTF8, "the file is not UTF-8 text", "save the file as UTF-8"
+        )
     builder = _Builder()
     try:
         for event in yaml.parse(text, Loader=_Loader):
@@ -228,7 +232,7 @@ class _Builder:
         self._total.nodes += nodes
         self._total.characters += characters
         if self._total.nodes > MAX_NODES or self._total.characters > MAX_CHARACTERS:
-            message = f"holds more than {MAX_NODES} values or {MAX_CHARACTERS} characters, aliases expanded"
+            message = f"the document has more than {MAX_NODES} values or {MAX_CHARACTERS} characters"
             raise _Stop(self._too_complex(event, message))
 
     def _problem(self, event: yaml.Event, code: Code, message: str, remedy: str) -> Problem:
@@ -305,7 +309,7 @@ class _Builder:
             raise _Stop(self._problem(event, Code.YAML_KEY_NOT_TEXT, message, remedy))
         self._check_tag(event)
         if len(self._stack) >= MAX_DEPTH:
-            raise _Stop(self._too_complex(event, f"is nested deeper than {MAX_DEPTH} levels"))
+            raise _Stop(self._too_complex(event, f"the document is nested deeper than {MAX_DEPTH} levels"))
         mark = _ContainerMark(*_start(event))
         value: dict[str, Any] | list[Any] = {} if isinstance(event, yaml.MappingStartEvent) else []
         self._stack.append(_Open(value, mark, event.anchor, _Weight(1)))
@@ -323,7 +327,7 @@ class _Builder:
             raise _Stop(self._problem(event, Code.YAML_ALIAS, message, remedy))
         value, mark, weight = self._anchors[event.anchor]
         if len(self._stack) + weight.height > MAX_DEPTH:
-            raise _Stop(self._too_complex(event, f"is nested deeper than {MAX_DEPTH} levels"))
+            raise _Stop(self._too_complex(event, f"the document is nested deeper than {MAX_DEPTH} levels"))
         self._count(event, weight.nodes, weight.characters)
         self._place(value, mark, weight, None)
 

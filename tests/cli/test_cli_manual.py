@@ -21,7 +21,7 @@ EXAMPLES = [path for path in assets_folder("examples").iterdir() if path.is_dir(
 @pytest.mark.parametrize("page", PAGES)
 def test_a_generated_page_is_current(page: str) -> None:
     committed = (ROOT / "docs" / f"{page}.md").read_text()
-    assert committed == render(page), f"run: python -m uhlp_cli.reference {page} > docs/{page}.md"
+    assert committed == render(page), "run: make docs"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from cli.support import wait_until
 from uhlp_cli import committing
-from uhlp_core import keys, wake
+from uhlp_core import keys
 from uhlp_core.errors import Conflict
 from uhlp_core.status import Phase, Report
 
@@ -87,7 +87,7 @@ def test_a_revision_that_a_push_would_refuse_is_refused(uhlp, hello) -> None:
     head = hello.commit("One", page="one")
     error = uhlp.json("rollback", "hello", "--to", broken.commit, code=2)["error"]
     assert error["code"] == "INVALID_STATE"
-    assert "state/app_definition.yaml:1" in error["message"]
+    assert "state/app_definition.yaml:2:1 YAML_SYNTAX" in error["message"]
     assert uhlp.git("hello", "rev-parse", "main") == head
 
 
@@ -116,9 +116,6 @@ class Daemons:
         if self._report.phase == Phase.READY:
             document["applied"] = commit
         self._store.hset(keys.status("hello"), "routes", json.dumps(document))
-        with self._store.pipeline(transaction=False) as pipe:
-            wake.nudge(pipe, "status", "hello")
-            pipe.execute()
 
 
 def test_waits_until_it_is_live(uhlp, hello, store) -> None:

@@ -70,8 +70,8 @@ async def test_the_operator_token(tmp_path, caplog):
 
 async def test_guesses_are_slowed_down_together(tmp_path):
     world = World(tmp_path / "home", operator_token=TOKEN)
-    guess = {"Authorization": aiohttp.BasicAuth("x", "guess").encode()}
-    right = {"Authorization": aiohttp.BasicAuth("x", TOKEN).encode()}
+    guess = {"Authorization": aiohttp.encode_basic_auth("x", "guess")}
+    right = {"Authorization": aiohttp.encode_basic_auth("x", TOKEN)}
     world.create()
     async with control(world) as address:
         guesses = [asyncio.create_task(statuses(address, guess)) for _ in range(20)]

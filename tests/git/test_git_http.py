@@ -177,11 +177,11 @@ async def test_content_types_are_enforced(world):
     async with control(world) as address:
         for service in ("git-upload-pack", "git-receive-pack"):
             for content in ("text/plain", "application/x-www-form-urlencoded"):
-                status, sent, body = await post(
+                status, _, _ = await post(
                     f"{address}/git/hello.git/{service}", data=b"0000", headers={"Content-Type": content}
                 )
                 assert status == 415
-        status, sent, body = await post(
+        status, sent, _body = await post(
             f"{address}/git/hello.git/git-receive-pack", data=b"0000", headers=RECEIVE
         )
         assert (status, sent["Content-Type"]) == (200, "application/x-git-receive-pack-result")
@@ -196,7 +196,7 @@ async def test_gzip_bodies(world, receiver, tmp_path):
         await in_thread(work.push, f"{address}/git/hello.git")
         url = f"{address}/git/hello.git/git-upload-pack"
         headers = {**UPLOAD, "Content-Encoding": "gzip"}
-        status, sent, body = await post(url, data=gzip.compress(want), headers=headers)
+        status, _sent, body = await post(url, data=gzip.compress(want), headers=headers)
         assert status == 200 and b"PACK" in body
         assert (await post(url, data=gzip.compress(want)[:-4], headers=headers))[0] == 400
         assert (await post(url, data=b"no gzip", headers=headers))[0] == 400
@@ -211,7 +211,7 @@ async def test_a_gzip_bomb_is_cut_off(tmp_path):
     world.create()
     bomb = gzip.compress(bytes(64 * 1024 * 1024))
     async with control(world) as address:
-        status, sent, body = await post(
+        status, _sent, _body = await post(
             f"{address}/git/hello.git/git-receive-pack",
             data=bomb,
             headers={**RECEIVE, "Content-Encoding": "gzip"},
@@ -223,7 +223,7 @@ async def test_a_gzip_bomb_is_cut_off(tmp_path):
 async def test_expect_continue(world):
     world.create()
     async with control(world) as address:
-        status, sent, body = await post(
+        status, _sent, _body = await post(
             f"{address}/git/hello.git/git-receive-pack", data=b"0000", headers=RECEIVE, expect100=True
         )
         assert status == 200

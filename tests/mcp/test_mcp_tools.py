@@ -88,7 +88,9 @@ async def test_arguments_are_checked(office: Office, tool: str, arguments: dict[
 
 async def test_adding_to_what_is_no_number_is_told(office: Office) -> None:
     await office.call("a0", "core.state.setRuntimeValue", key="k", value="text")
-    assert (await office.refused("a0", "core.state.incrementRuntimeValue", key="k")).startswith("NOT_A_NUMBER: ")
+    assert (await office.refused("a0", "core.state.incrementRuntimeValue", key="k")).startswith(
+        "NOT_A_NUMBER: "
+    )
 
 
 @pytest.mark.parametrize("name", ["appId", "app", "deployment", "instance", "caller"])

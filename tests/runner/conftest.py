@@ -45,9 +45,14 @@ def start(home: Home, backend: ProcessBackend, mode: str) -> Start:
         sandbox = Sandbox(home, backend, app, mode)
         sandbox.tree("t1", {"main.py": code})
         await sandbox.start(**options)
-        assert await sandbox.ask("POST", "/prepare", {"tree": "t1", "components": [
-            {"componentId": "healthy", "script": "main.py", "function": "healthy"}
-        ]}) == (200, {"ready": True})
+        assert await sandbox.ask(
+            "POST",
+            "/prepare",
+            {
+                "tree": "t1",
+                "components": [{"componentId": "healthy", "script": "main.py", "function": "healthy"}],
+            },
+        ) == (200, {"ready": True})
         return sandbox
 
     return begin

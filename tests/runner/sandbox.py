@@ -3,13 +3,13 @@
 import asyncio
 import itertools
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from uhlp_core.home import Home
+from uhlp_reconcilers.backends import procfs
 from uhlp_reconcilers.backends.process import ProcessBackend
 from uhlp_reconcilers.backends.protocol import Instance, InstanceSpec
 from uhlp_state.model.pools import ResourceLimits
@@ -110,7 +110,9 @@ class Sandbox:
         **context: Any,
     ) -> tuple[int, Any]:
         """Run a handler through `execute.sock`."""
-        return await self.ask("POST", "/execute", request(function, tree, script, data, request_id, **context))
+        return await self.ask(
+            "POST", "/execute", request(function, tree, script, data, request_id, **context)
+        )
 
     def lines(self, **wanted: Any) -> list[dict[str, Any]]:
         """The log's lines that have these values."""
@@ -118,17 +120,13 @@ class Sandbox:
         return [line for line in found if all(line.get(name) == value for name, value in wanted.items())]
 
     def processes(self) -> list[int]:
-        """All processes whose user is the app's, or that descend from the runner."""
-        uid = self.instance.dir.stat().st_uid if self.instance.dir.exists() else None
-        found = []
-        for entry in os.listdir("/proc"):
-            if entry.isdigit():
-                try:
-                    if os.stat(f"/proc/{entry}").st_uid == uid:
-                        found.append(int(entry))
-                except OSError:
-                    continue
-        return found
+        """The processes of the app's own user, zombies left out."""
+        uid = self.instance.dir.stat().st_uid
+        return [
+            process.pid
+            for process in procfs.everything()
+            if process.state not in "ZX" and (procfs.PROC / str(process.pid)).stat().st_uid == uid
+        ]
 
 
 def request(

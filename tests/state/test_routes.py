@@ -119,7 +119,9 @@ def test_the_trailing_slash_counts_and_the_other_form_is_offered():
 
 
 def test_a_redirect_never_leads_to_another_host():
-    assert table(["/a"], ["/:x/:y"]).slash_variant("//evil.example/", "GET") is None
+    routes = table(["/a"], ["/:x"], ["/:x/:y"])
+    assert routes.slash_variant("//evil.example/", "GET") is None
+    assert routes.slash_variant("/\\evil.example/", "GET") is None
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from state.apps import DEFINITION, REGISTRY, app, places
 from uhlp_state.parse_cache import ParseCache
 from uhlp_state.problems import Code
 from uhlp_state.validate import validate
+from uhlp_state.yaml_source import MAX_FINDINGS
 
 APP_FILE = "state/app_definition.yaml"
 REGISTRY_FILE = "state/component_registry.yaml"
@@ -344,6 +345,20 @@ def test_values_are_not_repeated(changes):
     found = problems_of(changes)
     assert found
     assert not any("very-secret" in problem.format() for problem in found)
+
+
+def test_a_wrong_alternative_is_spoken_of_by_its_key():
+    (problem,) = problems_of(workflow("[{end: true}]", "5"))
+    assert problem.message == "'transitions' must be a mapping, got a number"
+
+
+def test_a_flood_of_problems_in_one_file_is_cut_off():
+    flood = DEFINITION + "".join(f"key{n}: 1\n" for n in range(1000))
+    found = problems_of({APP_FILE: flood})
+    assert len(found) == MAX_FINDINGS + 1
+    assert [problem.message for problem in found if problem.code == Code.TOO_MANY_PROBLEMS] == [
+        f"1000 problems, of which the first {MAX_FINDINGS} are listed"
+    ]
 
 
 def test_long_keys_are_cut_short():

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,11 @@ def _kill_tree(instance: Instance) -> None:
 
     The runner dies last: until then whatever loses its parent becomes the runner's child, and is found.
     """
+    if not instance.pid:
+        # The daemon that started it ended before it could write the pid down.
+        for process in procfs.started_with(str(instance.dir / CONFIG)):
+            _kill_tree(replace(instance, pid=process.pid, start_ticks=process.started))
+        return
     while instance.alive:
         processes = procfs.tree(instance.pid)
         for process in processes[1:]:

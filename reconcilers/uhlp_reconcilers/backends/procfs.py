@@ -77,3 +77,17 @@ def kill(process: Process) -> None:
             os.kill(process.pid, signal.SIGKILL)
         except ProcessLookupError:
             return
+
+
+def started_with(argument: str) -> list[Process]:
+    """The processes that have exactly this among their arguments and whose parent has not."""
+    wanted = os.fsencode(argument)
+    found = {}
+    for process in everything():
+        try:
+            arguments = (PROC / str(process.pid) / "cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if wanted in arguments:
+            found[process.pid] = process
+    return [process for process in found.values() if process.parent not in found]

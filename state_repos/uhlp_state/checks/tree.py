@@ -63,17 +63,17 @@ def _check_entry(entry: TreeEntry) -> Problem | None:
     if (mistake := _path_mistake(entry.path)) is not None:
         code, message, remedy = mistake
     elif entry.mode == MODE_SYMLINK:
-        code, message, remedy = Code.SYMLINK, "is a symbolic link", "commit the file itself"
+        code, message, remedy = Code.SYMLINK, "the file is a symbolic link", "commit the file itself"
     elif entry.mode == MODE_SUBMODULE:
-        code, message, remedy = Code.SUBMODULE, "is a submodule", "commit the files themselves"
+        code, message, remedy = Code.SUBMODULE, "the folder is a submodule", "commit the files themselves"
     elif entry.mode & 0o170000 != _REGULAR:
-        code, message, remedy = Code.NOT_A_FILE, "is not a regular file", "remove it"
+        code, message, remedy = Code.NOT_A_FILE, "this is not a regular file", "remove it"
     else:
         parsed = _is_parsed(entry.path)
         limit = MAX_DEFINITION_BYTES if parsed else MAX_ASSET_BYTES
         if entry.size <= limit:
             return None
-        code, message = Code.FILE_TOO_LARGE, f"has {entry.size} bytes, more than {limit}"
+        code, message = Code.FILE_TOO_LARGE, f"the file has {entry.size} bytes, more than {limit}"
         remedy = "split the file" if parsed else "keep large files outside, in a data store"
     return Problem(entry.path, 1, 1, code, message, remedy)
 

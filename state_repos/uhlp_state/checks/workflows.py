@@ -55,7 +55,7 @@ def _check_target(files: Files, part: Part[Workflow], at: YamlPath, step: Workfl
     for alternatives in _TARGET_KEYS[step.type]:
         if present.isdisjoint(alternatives):
             wanted = " or ".join(quoted(key) for key in alternatives)
-            message = f"the target of a {step.type} step has no {wanted}"
+            message = f"the target of a step of type {step.type} has no {wanted}"
             remedy = f"add `{alternatives[0]}: …`"
             files.problems.append(part.problem(at, Code.MISSING_KEY, message, remedy))
     script, function, prompt = (step.target.get(key) for key in ("script", "function", "promptTemplate"))

@@ -26,7 +26,7 @@ class AppDefinition(Model):
     """The app (`state/app_definition.yaml`)."""
 
     app_id: AppIdText
-    """The app's id: that of its repo."""
+    """The app's id, that of its repo: lower-case letters, digits and single hyphens, at most 39."""
     display_name: str = ""
     """Name for people."""
     version: str = ""

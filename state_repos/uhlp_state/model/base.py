@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from uhlp_core.ids import APP_ID_PATTERN, MAX_APP_ID
-from uhlp_state.problems import Code, did_you_mean, quoted
+from uhlp_state.problems import Code, closest, quoted
 
 
 class Model(BaseModel):
@@ -40,8 +40,15 @@ AppIdText = Annotated[str, StringConstraints(pattern=f"^{APP_ID_PATTERN}$", max_
 """An app's id: lower-case letters, digits and single hyphens; part of host names and paths."""
 
 
+KEY = "{key}"
+"""In the message of a refusal: the name of the key, which a validator does not know."""
+
+
 def refusal(code: Code, message: str, remedy: str) -> PydanticCustomError:
-    """The error that a validator of the model raises: it becomes a `Problem` with this code."""
+    """The error that a validator of the model raises: it becomes a `Problem` with this code.
+
+    `KEY` in the message stands for the name of the key that holds the value.
+    """
     # Pydantic fills {placeholders} in the message from the context, so the texts travel there, unread.
     return PydanticCustomError(code.value, "{message}", {"message": message, "remedy": remedy})
 
@@ -54,11 +61,14 @@ def _any_case(kind: type[StrEnum], prefix: str) -> Callable[[object], object]:
             return value
         expected = ", ".join(member.value for member in kind)
         if not isinstance(value, str):
-            raise refusal(Code.WRONG_TYPE, f"must be one of {expected}", "write one of the names as a string")
+            raise refusal(
+                Code.WRONG_TYPE, f"{KEY} must be one of {expected}", "write one of the names as a string"
+            )
         found = by_name.get(value.lower().removeprefix(prefix.lower()))
         if found is None:
-            remedy = did_you_mean(value.lower(), by_name, f"use one of {expected}")
-            raise refusal(Code.BAD_VALUE, f"must be one of {expected}, got {quoted(value)}", remedy)
+            close = closest(value.lower(), by_name)
+            remedy = f"did you mean {quoted(by_name[close].value)}?" if close else f"use one of {expected}"
+            raise refusal(Code.BAD_VALUE, f"{KEY} must be one of {expected}, got {quoted(value)}", remedy)
         return found
 
     return read

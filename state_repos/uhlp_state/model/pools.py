@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from uhlp_state.model.base import Count, Model, Name, Number, any_case, refusal
+from uhlp_state.model.base import KEY, Count, Model, Name, Number, any_case, refusal
 from uhlp_state.problems import Code, quoted
 
 DEFAULT_IMAGE = "uhlp/python_runner"
@@ -66,7 +66,7 @@ def _number_as_text(value: object) -> object:
 def _check_cores(value: object) -> object:
     text = _number_as_text(value)
     if isinstance(text, str) and _parse_cores(text) is None:
-        message = f"{quoted(text)} is not a number of cores above 0 and up to {MAX_CORES}"
+        message = f"{KEY} must be a number of cores above 0 and up to {MAX_CORES}, got {quoted(text)}"
         raise refusal(Code.BAD_LIMIT, message, 'write cores like "0.5", or thousandths like "500m"')
     return text
 
@@ -74,7 +74,7 @@ def _check_cores(value: object) -> object:
 def _check_memory(value: object) -> object:
     text = _number_as_text(value)
     if isinstance(text, str) and _parse_memory(text) is None:
-        message = f"{quoted(text)} is not a size between 16M and 1024G"
+        message = f"{KEY} must be a size between 16M and 1024G, got {quoted(text)}"
         raise refusal(Code.BAD_LIMIT, message, 'write a size like "256M" or "1G"')
     return text
 
@@ -119,7 +119,8 @@ class PoolDefinition(Model):
     pool_name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")
     """Unique in the app: lower-case letters, digits, `_` and `-`, e.g. `python_runner`."""
     docker_image: str = Field(default=DEFAULT_IMAGE, pattern=r"^[a-z0-9][A-Za-z0-9._/:@-]{0,255}$")
-    """Image of the instances where they are containers. Default `uhlp/python_runner`."""
+    """Image of the instances where they are containers, e.g. `acme/runner:1.2`.
+    Default `uhlp/python_runner`."""
     min_instances: Count = Field(default=1, ge=0, le=MAX_INSTANCES)
     """Instances kept running; 0 starts one at the first request. Default 1."""
     max_instances: Count = Field(default=1, ge=1, le=MAX_INSTANCES)

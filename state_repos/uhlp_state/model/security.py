@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from uhlp_state.model.base import AppIdText, Flag, Model, Name, refusal
+from uhlp_state.model.base import KEY, AppIdText, Flag, Model, Name, refusal
 from uhlp_state.problems import Code
 
 MAX_ARGON2_MEMORY_KIB = 256 * 1024
@@ -27,13 +27,13 @@ def _check_hash(text: str) -> str:
     if match is None:
         remedy = "store the key's hash as made by `argon2`, never the key; replace a key that was pushed"
         raise refusal(
-            Code.BAD_KEY_HASH, "is not an Argon2 hash ($argon2id$v=19$m=…,t=…,p=…$salt$hash)", remedy
+            Code.BAD_KEY_HASH, f"{KEY} is not an Argon2 hash ($argon2id$v=19$m=…,t=…,p=…$salt$hash)", remedy
         )
     memory, time, lanes = (int(part) for part in match.groups())
     if not (
         0 < memory <= MAX_ARGON2_MEMORY_KIB and 0 < time <= MAX_ARGON2_TIME and 0 < lanes <= MAX_ARGON2_LANES
     ):
-        message = "asks for more than the gateway spends on one key"
+        message = f"{KEY} asks for more than the gateway spends on one key"
         remedy = f"hash with m ≤ {MAX_ARGON2_MEMORY_KIB}, t ≤ {MAX_ARGON2_TIME}, p ≤ {MAX_ARGON2_LANES}"
         raise refusal(Code.BAD_KEY_HASH, message, remedy)
     return text

@@ -46,7 +46,7 @@ class Transitions(Model):
 
 
 def _form(value: Any) -> str:
-    return "list" if isinstance(value, list | tuple) else "map"
+    return "[list]" if isinstance(value, list | tuple) else "[map]"
 
 
 class WorkflowStep(Model):
@@ -63,7 +63,7 @@ class WorkflowStep(Model):
     input_mapping: dict[str, JsonValue] = Field(default_factory=dict)
     """Inputs by name, as expressions."""
     transitions: Annotated[
-        Annotated[Transitions, Tag("map")] | Annotated[tuple[Transition, ...], Tag("list")],
+        Annotated[Transitions, Tag("[map]")] | Annotated[tuple[Transition, ...], Tag("[list]")],
         Discriminator(_form),
     ] = Transitions()
     """Where to go next: by outcome, or a list of conditions tried in order."""

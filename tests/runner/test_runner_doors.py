@@ -1,0 +1,284 @@
+"""The doors of a runner, the same in every mode: specification 2.4 and docs/architecture.md."""
+
+import asyncio
+import json
+import os
+import signal
+
+import pytest
+from runner.conftest import Start
+from runner.sandbox import Sandbox, request, until
+
+CODE = """
+import os, sys, subprocess, time
+from uhlp_sdk import AppError, log
+
+count = 0
+
+def healthy(input, context):
+    return "well"
+
+def echo(input, context):
+    return {"input": input, "app": context.get("appId")}
+
+async def later(input, context):
+    import asyncio
+    await asyncio.sleep(0.01)
+    return "later"
+
+def responds(input, context):
+    return {"statusCode": 201, "headers": {"X-A": "b", "Set-Cookie": ["c=1", "d=2"]}, "body": b"\\xff"}
+
+def responds_json(input, context):
+    return {"statusCode": 200, "json": {"ä": [1, None]}}
+
+def refuses(input, context):
+    raise AppError("SOLD_OUT", "none left", {"left": 0}, status=409)
+
+def waits(input, context):
+    time.sleep(30)
+
+def brief(input, context):
+    time.sleep(0.3)
+    return "done"
+
+def counts(input, context):
+    global count
+    count += 1
+    return count
+
+def talks(input, context):
+    print("from print")
+    os.write(2, b"from a descriptor\\n")
+    subprocess.run(["echo", "from a subprocess"])
+    log.warning("two\\nlines")
+
+def leaves_children(input, context):
+    subprocess.Popen(["sleep", "1234"], start_new_session=True)
+    subprocess.Popen(["sh", "-c", "setsid sleep 1234 & exit"])
+    return "left"
+"""
+
+
+async def test_a_generic_result(start: Start) -> None:
+    sandbox = await start(CODE)
+    body = json.dumps(request("echo", request_id="abc-1", appId="shop")).encode()
+    head = b"POST /execute HTTP/1.1\r\nX-Request-ID: abc-1\r\nContent-Length: %d\r\n\r\n" % len(body)
+    status, headers, answer = await sandbox.raw(head + body)
+    assert status == 200
+    assert headers["x-request-id"] == "abc-1"
+    assert headers["content-type"] == "application/json"
+    assert answer["metrics"].pop("execution_time_ms") > 0
+    assert answer == {
+        "requestId": "abc-1",
+        "resultType": "generic",
+        "data": {"input": {"source": "internal"}, "app": "shop"},
+        "metrics": {"mcp_calls": []},
+    }
+
+
+async def test_responses(start: Start) -> None:
+    sandbox = await start(CODE)
+    _, answer = await sandbox.execute("responds")
+    assert answer["resultType"] == "httpResponse"
+    headers = {"X-A": "b", "Set-Cookie": ["c=1", "d=2"]}
+    expected = {"statusCode": 201, "headers": headers, "body": "/w==", "bodyEncoding": "base64"}
+    assert answer["data"] == expected
+    _, answer = await sandbox.execute("responds_json")
+    assert answer["data"]["headers"] == {"Content-Type": "application/json"}
+    assert json.loads(answer["data"]["body"]) == {"ä": [1, None]}
+
+
+async def test_an_application_error_is_a_result(start: Start) -> None:
+    sandbox = await start(CODE)
+    status, answer = await sandbox.execute("refuses")
+    assert (status, answer["resultType"]) == (200, "error")
+    expected = {"code": "SOLD_OUT", "message": "none left", "details": {"left": 0}, "statusCode": 409}
+    assert answer["data"] == expected
+
+
+async def test_an_asynchronous_handler(start: Start) -> None:
+    sandbox = await start(CODE)
+    status, answer = await sandbox.execute("later")
+    assert (status, answer["data"]) == (200, "later")
+
+
+async def test_the_parsed_body_is_handed_over(start: Start) -> None:
+    sandbox = await start(CODE)
+    http = {"headers": {"content-type": "application/problem+json; charset=utf-8"}, "body": '{"a": [1]}'}
+    _, answer = await sandbox.execute("echo", data={"source": "http", "httpDetails": http})
+    assert answer["data"]["input"]["httpDetails"]["json"] == {"a": [1]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[]",
+        b"{}",
+        json.dumps({**request("healthy"), "requestId": 'a"b'}).encode(),
+        json.dumps({**request("healthy"), "requestData": {"source": "elsewhere"}}).encode(),
+        json.dumps(request("healthy", timeoutMs=0)).encode(),
+        json.dumps(request("healthy", timeoutMs=True)).encode(),
+        json.dumps({**request("healthy"), "context": {"tree": "t1"}}).encode(),
+    ],
+)
+async def test_a_bad_body(start: Start, body: bytes) -> None:
+    sandbox = await start(CODE)
+    for door in await lanes(sandbox):
+        status, answer = await sandbox.ask("POST", "/execute", body, socket=door)
+        assert (status, answer["error"]) == (400, "Bad Request")
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"POST /execute HTTP/1.1\r\n\r\n", 411),
+        (b"POST /execute HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 411),
+        (b"POST /execute HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+        (b"POST /execute HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST /execute HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n", 413),
+        (b"POST /nowhere HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 404),
+    ],
+)
+async def test_a_bad_head(start: Start, head: bytes, status: int) -> None:
+    sandbox = await start(CODE)
+    for door in await lanes(sandbox):
+        assert (await sandbox.raw(head, door))[0] == status
+
+
+@pytest.mark.parametrize(
+    ("tree", "script"),
+    [("t1", "../../../x.py"), ("t1", "/etc/passwd"), ("../shop/t1", "main.py"), ("t2", "main.py")],
+)
+async def test_no_way_out_of_the_tree(start: Start, tree: str, script: str) -> None:
+    sandbox = await start(CODE)
+    status, answer = await sandbox.execute("healthy", tree=tree, script=script)
+    assert (status, answer["error"]) == (500, "HANDLER_NOT_FOUND")
+
+
+async def test_a_revision_that_cannot_be_imported_is_refused(start: Start) -> None:
+    sandbox = await start(CODE)
+    sandbox.tree("t2", {"main.py": "x = 1\nimport nothing_of_that_name\n"})
+    status, answer = await sandbox.prepare("t2", "main.py", "healthy")
+    assert (status, answer["error"]) == (422, "HANDLER_IMPORT_FAILED")
+    [problem] = answer["details"]
+    assert (problem["componentId"], problem["script"], problem["line"]) == ("healthy", "main.py", 2)
+    assert "nothing_of_that_name" in problem["message"]
+    sandbox.tree("t3", {"main.py": "while True: pass\n"})
+    status, answer = await sandbox.prepare("t3", "main.py", "healthy")
+    assert (status, "longer than 5 s" in answer["details"][0]["message"]) == (422, True)
+    assert (await sandbox.ask("GET", "/readyz"))[1]["prepared"] == ["t1"]
+
+
+async def test_scripts_and_revisions_do_not_see_each_others_modules(start: Start) -> None:
+    sandbox = await start(CODE)
+    for tree in ("t2", "t3"):
+        for part in ("a", "b"):
+            sandbox.tree(
+                tree,
+                {
+                    f"{part}/main.py": "def run(input, context):\n    import utils\n    return utils.name\n",
+                    f"{part}/utils.py": f"name = {tree + part!r}\n",
+                },
+            )
+            assert (await sandbox.prepare(tree, f"{part}/main.py", "run"))[0] == 200
+    for _ in range(2):
+        for tree in ("t2", "t3"):
+            for part in ("a", "b"):
+                _, answer = await sandbox.execute("run", tree=tree, script=f"{part}/main.py")
+                assert answer["data"] == tree + part
+    assert not list((sandbox.home.trees / sandbox.app).rglob("*.pyc"))
+
+
+async def test_state_is_fresh_but_in_server_mode(start: Start, mode: str) -> None:
+    sandbox = await start(CODE, concurrency=1)
+    counts = [(await sandbox.execute("counts"))[1]["data"] for _ in range(3)]
+    assert counts == ([1, 2, 3] if mode == "server" else [1, 1, 1])
+
+
+async def test_over_capacity(start: Start) -> None:
+    sandbox = await start(CODE, concurrency=1)
+    first = asyncio.create_task(sandbox.execute("brief"))
+    await active(sandbox, 1)
+    assert (await sandbox.execute("healthy"))[0] == 429
+    assert (await first)[1]["data"] == "done"
+    assert (await sandbox.execute("healthy"))[0] == 200
+
+
+async def test_drain_finishes_what_runs(start: Start) -> None:
+    sandbox = await start(CODE)
+    running = asyncio.create_task(sandbox.execute("brief"))
+    await active(sandbox, 1)
+    assert (await sandbox.ask("POST", "/drain"))[0] == 200
+    assert (await sandbox.ask("GET", "/readyz"))[0] == 503
+    assert (await sandbox.execute("healthy"))[0] == 503
+    assert (await running)[1]["data"] == "done"
+    await sandbox.backend.wait(sandbox.instance)
+    assert sandbox.instance.exit_reason == "exited with status 0"
+
+
+async def test_cancel(start: Start) -> None:
+    sandbox = await start(CODE)
+    running = asyncio.create_task(sandbox.execute("waits", request_id="gone"))
+    await active(sandbox, 1)
+    assert (await sandbox.ask("POST", "/cancel", {"requestId": "other"}))[0] == 404
+    assert (await sandbox.ask("POST", "/cancel", {"requestId": "gone"}))[0] == 200
+    status, answer = await running
+    assert (status, answer["error"]) == (500, "CANCELLED")
+
+
+async def test_what_is_printed_is_logged_with_its_request(start: Start) -> None:
+    sandbox = await start(CODE)
+    await sandbox.execute("talks", request_id="loud")
+    await sandbox.execute("healthy", request_id="quiet")
+    await until(lambda: len(sandbox.lines(requestId="loud")) >= 4, "four lines")
+    lines = {line["message"]: line for line in sandbox.lines(requestId="loud")}
+    assert set(lines) == {"from print", "from a descriptor", "from a subprocess", "two\nlines"}
+    assert {line["component"] for line in lines.values()} == {"talks"}
+    assert {line["commit"] for line in lines.values()} == {"c" * 40}
+    assert (lines["from print"]["stream"], lines["from print"]["level"]) == ("stdout", "info")
+    assert (lines["from a descriptor"]["stream"], lines["from a descriptor"]["level"]) == ("stderr", "error")
+    assert lines["two\nlines"]["level"] == "warning"
+    assert not sandbox.lines(requestId="quiet")
+
+
+async def test_nothing_of_a_request_outlives_it(start: Start) -> None:
+    sandbox = await start(CODE)
+    assert (await sandbox.execute("leaves_children"))[1]["data"] == "left"
+    await until(lambda: not sleepers(sandbox), "the end of the left-over processes")
+
+
+async def test_no_process_survives_its_runner(start: Start) -> None:
+    sandbox = await start(CODE)
+    running = asyncio.create_task(sandbox.execute("waits"))
+    await active(sandbox, 1)
+    os.kill(sandbox.instance.pid, signal.SIGKILL)
+    with pytest.raises(asyncio.IncompleteReadError):
+        await running
+    await until(lambda: not sandbox.processes(), "the end of every process")
+
+
+async def lanes(sandbox: Sandbox) -> list[str]:
+    _, answer = await sandbox.ask("GET", "/readyz")
+    return [lane["socket"] for lane in answer["lanes"]]
+
+
+async def active(sandbox: Sandbox, count: int) -> None:
+    """Wait until so many requests run."""
+    for _ in range(1000):
+        if (await sandbox.ask("GET", "/stats"))[1]["active"] == count:
+            return
+    raise AssertionError(f"never {count} active requests")
+
+
+def sleepers(sandbox: Sandbox) -> list[int]:
+    found = []
+    for pid in sandbox.processes():
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if b"1234" in file.read():
+                    found.append(pid)
+        except OSError:
+            continue
+    return found
