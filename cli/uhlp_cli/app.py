@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from uhlp_cli.frame import Group, Invocation
-from uhlp_cli.live import addresses, with_redis
+from uhlp_cli.live import addresses, require_redis, with_redis
 from uhlp_cli.output import short, table
 from uhlp_cli.repos import app_names, existing_app, heads
 from uhlp_core.errors import Conflict, InvalidInput
@@ -136,9 +136,10 @@ def delete(invocation: Invocation, name: str, yes: bool, purge: bool) -> None:
         click.confirm(f"Delete {name} {what}?", abort=True, err=True)
     if purge:
         # First what can fail: with Redis out of reach nothing has happened yet.
-        _forget_runtime_state(invocation.settings, name)
+        require_redis(invocation.settings)
     trash = _move_to_trash(repo, home.trash, name)
     if purge:
+        _forget_runtime_state(invocation.settings, name)
         shutil.rmtree(trash)
         shutil.rmtree(home.app_log(name).parent, ignore_errors=True)
         invocation.answer({"app": name, "purged": True, "trash": None}, f"Deleted {name} for good.")

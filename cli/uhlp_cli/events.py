@@ -58,6 +58,6 @@ def _show(event: "Event", as_json: bool) -> None:
         return
     text = (
         f"{clock(event.at)}  {short(event.commit)}  {event.component:<9} {event.deployment:<12} "
-        f"{event.reason}: {event.message}"
+        f"{event.reason}{event.message and ': '}{event.message}"
     )
     line(clean(text), fg="yellow" if event.type == "Warning" else None)

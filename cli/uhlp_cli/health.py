@@ -3,7 +3,6 @@
 Looks only: starts nothing, creates nothing.
 """
 
-import asyncio
 import ctypes
 import errno
 import os
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from uhlp_cli.live import running_state
+from uhlp_cli.live import require_redis, running_state
 from uhlp_cli.redis_server import find_binary
 from uhlp_core.errors import Unavailable
 from uhlp_core.settings import Settings
@@ -185,20 +184,11 @@ def _disk(settings: Settings) -> Check:
 
 
 def _redis(settings: Settings) -> Check:
-    from uhlp_core.store import UNAVAILABLE, connect
-
-    async def ping() -> None:
-        store = connect(settings)
-        try:
-            await store.ping()
-        finally:
-            await store.aclose()
-
     try:
-        asyncio.run(ping())
-    except UNAVAILABLE as error:
-        if settings.redis:
-            return Check("redis", Verdict.FAIL, str(error), "check the setting `redis` and that server")
+        require_redis(settings)
+    except Unavailable as error:
+        if settings.redis or running_state(settings) is not None:
+            return Check("redis", Verdict.FAIL, "does not answer", str(error))
         return Check("redis", Verdict.WARN, "not running", "start the platform with `uhlp up`")
     return Check("redis", Verdict.OK, "answers")
 
@@ -227,8 +217,8 @@ def _daemons(settings: Settings) -> Check:
 def _port(settings: Settings, name: str, host: str, port: int) -> Check:
     if port == 0:
         return Check(name, Verdict.OK, f"any free port on {host}")
-    if running_state(settings) is not None:
-        return Check(name, Verdict.OK, f"{host}:{port} is ours")
+    if (state := running_state(settings)) is not None:
+        return Check(name, Verdict.OK, str(state[name]))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

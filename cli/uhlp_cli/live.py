@@ -79,3 +79,12 @@ def with_redis(settings: "Settings", work: "Callable[[Store], Awaitable[T]]") ->
             await store.aclose()
 
     return asyncio.run(main())
+
+
+def require_redis(settings: "Settings") -> None:
+    """Raise Unavailable unless Redis can be reached."""
+
+    async def nothing_more(store: "Store") -> None:
+        pass
+
+    with_redis(settings, nothing_more)

@@ -1,7 +1,6 @@
 """`uhlp status`: what is served, what should be, and the reason for the difference."""
 
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,6 +26,7 @@ def status(invocation: Invocation, app: str | None) -> None:
     """Show every deployment, or those of APP with their pools and instances.
 
     Without Redis it says so, shows the heads that Git has, and exits with 3.
+    Times in JSON are seconds since the epoch.
 
     \b
     With --json: {deployments: [{deployment, app, url, condition, ready, reconciling, stalled,
@@ -126,7 +126,6 @@ def _details(one: DeploymentView, where: Addresses) -> None:
 def _document(one: DeploymentView, where: Addresses) -> dict[str, Any]:
     now = one.conditions
     fields = ("instance", "state", "backend", "pid", "restarts", "startedAt")
-    retry = None if now.next_retry is None else datetime.fromtimestamp(now.next_retry, UTC).isoformat()
     return {
         "deployment": one.deployment.id,
         "app": one.deployment.app,
@@ -140,7 +139,7 @@ def _document(one: DeploymentView, where: Addresses) -> dict[str, Any]:
         "message": now.message,
         "attempted": now.attempted,
         "applied": now.applied,
-        "nextRetry": retry,
+        "nextRetry": now.next_retry,
         "pools": [
             {"pool": pool, "instances": [{name: found.get(name) for name in fields} for found in instances]}
             for pool, instances in one.pools().items()

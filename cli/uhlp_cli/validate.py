@@ -46,5 +46,5 @@ def _declared_app(folder: Path) -> str:
     try:
         document = yaml.safe_load((folder / "state" / "app_definition.yaml").read_bytes())
         return str(document["appId"])
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
         return folder.absolute().name

@@ -1,7 +1,8 @@
 """Every Redis key of the platform. Nobody else spells one (docs/architecture.md says who writes which)."""
 
 DEPLOYMENTS = "uhlp:deployments"
-WAKE_KINDS = ("registry", "instances", "routes", "acks", "demand", "status")
+EPOCH = "uhlp:epoch"
+"""A random value that is there as long as Redis remembers: another one means that its data was lost."""
 
 
 def registry(deployment: str) -> str:

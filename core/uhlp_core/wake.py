@@ -7,6 +7,7 @@ ahead of the nudges that arrived).
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -35,27 +36,31 @@ async def listen(store: Store, *kinds: str) -> AsyncIterator[tuple[str, str | No
 
     Yields (kind, None) for each kind at the start, after every reconnect, and when wake-ups were missed.
     """
-    seen: dict[str, int] = {}
     while not _is_cancelled():
         try:
-            async with store.pubsub(ignore_subscribe_messages=True) as subscription:
+            async with store.pubsub() as subscription:
                 await subscription.subscribe(*(keys.wake(kind) for kind in kinds))
-                seen = await _generations(store, kinds)
+                for _ in kinds:  # Confirmed: from here on every nudge arrives.
+                    await subscription.get_message(timeout=None)
+                epoch, seen = await _generations(store, kinds)
                 for kind in kinds:
                     yield kind, None
                 while not _is_cancelled():
                     message = await subscription.get_message(timeout=POLL_SECONDS)
                     if message is not None:
+                        if message["type"] != "message":
+                            continue  # The client has connected anew by itself, and subscribed.
                         kind = message["channel"].decode().removeprefix("uhlp:wake:")
                         seen[kind] += 1
                         yield kind, message["data"].decode()
                         continue
                     # A quiet interval: every nudge sent before the counters are read has arrived by now,
-                    # or is lost.
-                    for kind, now in (await _generations(store, kinds)).items():
-                        if now > seen[kind]:
+                    # or is lost. The client reconnects by itself, to a Redis that may have lost everything.
+                    before, (epoch, now) = epoch, await _generations(store, kinds)
+                    for kind in kinds:
+                        if now[kind] > seen[kind] or epoch != before:
                             yield kind, None
-                        seen[kind] = now
+                    seen = now
         except UNAVAILABLE:
             with contextlib.suppress(*UNAVAILABLE):
                 await store.connection_pool.disconnect(inuse_connections=False)
@@ -68,6 +73,10 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-async def _generations(store: Store, kinds: tuple[str, ...]) -> dict[str, int]:
-    values = await store.mget([keys.generation(kind) for kind in kinds])
-    return {kind: int(value or 0) for kind, value in zip(kinds, values, strict=True)}
+async def _generations(store: Store, kinds: tuple[str, ...]) -> tuple[bytes, dict[str, int]]:
+    """Redis's epoch, which changes when its data is lost, and how often each kind was nudged in it."""
+    async with store.pipeline(transaction=True) as pipe:
+        pipe.set(keys.EPOCH, secrets.token_hex(8), nx=True)
+        pipe.mget([keys.EPOCH, *(keys.generation(kind) for kind in kinds)])
+        _, (epoch, *counts) = await pipe.execute()
+    return epoch, {kind: int(count or 0) for kind, count in zip(kinds, counts, strict=True)}

@@ -9,7 +9,7 @@ from aiohttp import web
 CHUNK_BYTES = 64 * 1024
 """Read and inflated at a time: what one request holds in memory."""
 IDLE_SECONDS = 60.0
-"""A client that sends nothing for this long has gone."""
+"""A client that neither sends nor reads for this long has gone."""
 _GZIP = zlib.MAX_WBITS | 16
 
 

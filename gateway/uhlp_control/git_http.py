@@ -5,14 +5,13 @@ the client, as fast as both sides take them.
 """
 
 import asyncio
-import contextlib
 import logging
 import re
 from pathlib import Path
 
 from aiohttp import web
 
-from uhlp_control.body import BodyError, plain_body
+from uhlp_control.body import IDLE_SECONDS, BodyError, plain_body
 from uhlp_control.git_process import GitProcess, Service
 from uhlp_control.guards import PUSHER, REQUEST_ID, text_response
 from uhlp_control.new_apps import NewApps
@@ -81,7 +80,7 @@ class GitHttp:
         opening = b"" if "version=2" in protocol.split(":") else _service_line(service)
         with self._new_apps.using(app):
             return await self._run(
-                request, service, ["--http-backend-info-refs"], repo, f"{service}-advertisement", opening
+                request, service, ["--advertise-refs"], repo, f"{service}-advertisement", opening
             )
 
     async def exchange(self, request: web.Request) -> web.StreamResponse:
@@ -125,14 +124,16 @@ class GitHttp:
                         if not response.prepared:
                             await response.prepare(request)
                             await response.write(opening)
-                        await response.write(chunk)
+                        async with asyncio.timeout(IDLE_SECONDS):
+                            await response.write(chunk)
                     await feeding
                 except BodyError as error:
                     return await _broken_off(request, response, error.status, str(error))
+                except TimeoutError:
+                    return await _broken_off(request, response, 408, "the answer was not read in time")
                 finally:
                     feeding.cancel()
-                    with contextlib.suppress(asyncio.CancelledError, BodyError):
-                        await feeding
+                    await asyncio.gather(feeding, return_exceptions=True)
                 code, words = await process.result()
         if code:
             # For a push or fetch that Git itself refuses, the client has been told in the stream.
@@ -157,7 +158,7 @@ async def _feed(request: web.Request, process: GitProcess, limit: int) -> None:
     try:
         async for chunk in plain_body(request, limit):
             await process.write(chunk)
-    except BodyError:
+    except BaseException:
         # Nothing complete has reached Git; when it ends, so does the loop that waits for its answer.
         process.abort()
         raise

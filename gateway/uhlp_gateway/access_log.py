@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import orjson
+
 from uhlp_core.home import Home
 
 FLUSH_SECONDS = 0.25

@@ -7,9 +7,9 @@ import asyncio
 import logging
 
 import orjson
+
 from uhlp_core import keys, wake
 from uhlp_core.store import UNAVAILABLE, Store
-
 from uhlp_gateway.lanes import Lane, Pool, PoolBusy
 from uhlp_gateway.problems import Problem
 from uhlp_gateway.table import Table

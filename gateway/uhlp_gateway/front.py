@@ -12,11 +12,9 @@ from urllib.parse import urlsplit
 import orjson
 from aiohttp import web
 from multidict import CIMultiDict
+
 from uhlp_core.ids import is_request_id, new_request_id
 from uhlp_core.settings import Settings
-from uhlp_state.model.components import HandlerType
-from uhlp_state.routes import Match, MethodNotAllowed
-
 from uhlp_gateway.access_log import AccessLine, AccessLog
 from uhlp_gateway.body import read_body
 from uhlp_gateway.demand import Demand
@@ -29,6 +27,8 @@ from uhlp_gateway.respond import BadResult, ResponseSchemaViolation, respond
 from uhlp_gateway.static_files import StaticFiles
 from uhlp_gateway.table import Component, Table
 from uhlp_gateway.tables import Tables
+from uhlp_state.model.components import HandlerType
+from uhlp_state.routes import Match, MethodNotAllowed
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 CLIENT_GONE = 499

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import orjson
-from uhlp_state.documents import Lane as LaneDoc
 
 from uhlp_gateway.connection import Connection, connect
+from uhlp_state.documents import Lane as LaneDoc
 
 SET_ASIDE_SECONDS = 0.2
 """A lane that cannot be reached, or says that it is full, is passed over for this long."""

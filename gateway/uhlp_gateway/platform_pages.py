@@ -6,8 +6,8 @@ from html import escape
 
 from aiohttp import web
 from multidict import CIMultiDict
-from uhlp_core.settings import LOOPBACK, Settings
 
+from uhlp_core.settings import LOOPBACK, Settings
 from uhlp_gateway import metrics
 from uhlp_gateway.problems import REQUEST_ID_HEADER, SERVER, Problem
 from uhlp_gateway.tables import Tables

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 from multidict import CIMultiDict
+
 from uhlp_core.errors import UhlpError
 
 CONTENT_TYPE = "application/problem+json"

@@ -7,9 +7,9 @@ import socket
 from collections.abc import Callable
 
 from aiohttp import web
+
 from uhlp_core import sockets, store
 from uhlp_core.settings import Settings
-
 from uhlp_gateway import metrics
 from uhlp_gateway.access_log import FLUSH_SECONDS, AccessLog
 from uhlp_gateway.demand import Demand

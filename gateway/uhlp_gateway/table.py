@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
 from uhlp_core.home import Home
 from uhlp_core.ids import Deployment
+from uhlp_gateway.lanes import PoolLimits
+from uhlp_gateway.metrics import ComponentMetrics, component_metrics
+from uhlp_gateway.schemas import SchemaCheck
 from uhlp_state.documents import Lane, RoutesDoc
 from uhlp_state.model import ComponentDefinition, PoolDefinition
 from uhlp_state.model.components import HandlerType
 from uhlp_state.routes import RoutePattern, RouteTable
 from uhlp_state.snapshot import AppSnapshot, UiFile
-
-from uhlp_gateway.lanes import PoolLimits
-from uhlp_gateway.metrics import ComponentMetrics, component_metrics
-from uhlp_gateway.schemas import SchemaCheck
 
 NO_COMPONENT = "-"
 """Label of requests that reach no component: static files, unknown paths."""

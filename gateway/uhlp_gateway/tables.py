@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterable, Sequence
 
 import orjson
+
 from uhlp_core import keys, wake
 from uhlp_core.home import Home
 from uhlp_core.store import UNAVAILABLE, Store
-
 from uhlp_gateway.lanes import PoolSet
 from uhlp_gateway.table import Table, build
 

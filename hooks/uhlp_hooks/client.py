@@ -127,6 +127,11 @@ def run(hook: str, path: str, python: str, wait: float) -> int:
         return ask(path, message, VERDICT_SECONDS if hook == "pre-receive" else wait + GRACE_SECONDS)
     except Silent:
         if hook == "pre-receive":
-            judge_here(python, updates)
-        say("The commit is stored. It will go live as soon as the platform's daemons run (`uhlp up`).")
+            try:
+                judge_here(python, updates)
+            except OSError as error:
+                say(f"the push cannot be validated: {error}; `uhlp up` installs the hooks anew")
+                return 1
+        # In these cases too: what Git has accepted is served, sooner or later.
+        say("The commit is stored. If the platform is down, it goes live when that runs again (`uhlp up`).")
         return 0

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
 from uhlp_core.errors import NotFound, Unavailable
 from uhlp_core.home import Home
-
 from uhlp_mcp.schema import ANY, BOOLEAN, of, text
 from uhlp_mcp.served import Served
 from uhlp_mcp.tools import Caller, Tool

@@ -9,9 +9,9 @@ from importlib.metadata import version
 from typing import Any
 
 import orjson
+
 from uhlp_core.errors import UhlpError
 from uhlp_core.store import UNAVAILABLE
-
 from uhlp_mcp.tools import Caller, Toolbox, UnknownTool
 
 LATEST = "2025-11-25"

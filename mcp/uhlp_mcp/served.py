@@ -1,6 +1,7 @@
 """What a deployment serves at the moment: the snapshot in its RoutesDoc."""
 
 import orjson
+
 from uhlp_core import keys
 from uhlp_core.errors import Unavailable
 from uhlp_core.store import Store

@@ -8,17 +8,17 @@ import logging
 from pathlib import Path
 
 import orjson
+
 from uhlp_core import keys, store, wake
 from uhlp_core.errors import InvalidInput
 from uhlp_core.settings import Settings
 from uhlp_core.store import UNAVAILABLE, Store
-from uhlp_state.state_manager import StateManager
-
 from uhlp_mcp.doors import Doors
 from uhlp_mcp.framework_tools import FrameworkTools
 from uhlp_mcp.served import Served
 from uhlp_mcp.state_tools import StateTools
 from uhlp_mcp.tools import Caller, Toolbox
+from uhlp_state.state_manager import StateManager
 
 LOOK_SECONDS = 3.0
 """A full look at all instances happens this often, whatever wake-ups got lost."""

@@ -6,12 +6,11 @@ state it is, which follows from the caller and from nothing else.
 
 from typing import Any
 
-from uhlp_state.runtime_state import MAX_KEY_BYTES, MAX_TTL_SECONDS
-from uhlp_state.state_manager import StateManager
-
 from uhlp_mcp.schema import ANY, BOOLEAN, INTEGER, of, text
 from uhlp_mcp.served import Served
 from uhlp_mcp.tools import Caller, Tool
+from uhlp_state.runtime_state import MAX_KEY_BYTES, MAX_TTL_SECONDS
+from uhlp_state.state_manager import StateManager
 
 MAX_PATH = 1024
 """Characters of a path in a repo or in a document."""

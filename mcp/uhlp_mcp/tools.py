@@ -9,6 +9,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
+
 from uhlp_core.errors import NotFound, UhlpError
 from uhlp_core.ids import Deployment
 

@@ -79,6 +79,11 @@ class Loop:
         if stream.task is None:
             stream.task = asyncio.create_task(self._work(key, stream), name=f"{self._reconciler.name}:{key}")
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs and nothing is planned."""
+        return all(stream.task is None for stream in self._streams.values())
+
     def known(self) -> list[str]:
         """Keys that this loop has worked on and that may still need it, though nobody names them any more."""
         return list(self._reports)

@@ -58,7 +58,7 @@ async def exit_of(pid: int) -> None:
     loop = asyncio.get_running_loop()
     descriptor = os.pidfd_open(pid)
     ended = loop.create_future()
-    loop.add_reader(descriptor, lambda: ended.done() or ended.set_result(None))
+    loop.add_reader(descriptor, lambda: None if ended.done() else ended.set_result(None))
     try:
         await ended
     finally:

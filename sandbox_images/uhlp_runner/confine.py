@@ -49,7 +49,7 @@ class Protection:
 
 
 def shut_in(config: Config) -> Protection:
-    """Give up all that an instance does not need. Afterwards this process is the app's user, if it has one."""
+    """Give up all that an instance does not need; from then on this process is the app's own user."""
     protection = Protection()
     isolation = config.isolation
     is_root = os.geteuid() == 0

@@ -10,7 +10,7 @@ failure needs is imported when one happens.
 
 import os
 import sys
-from _signal import ITIMER_REAL, SIGALRM, SIGUSR1, setitimer, signal
+from _signal import ITIMER_REAL, SIGALRM, SIGUSR1, setitimer, signal  # type: ignore[import-not-found]
 from errno import EAGAIN
 from time import monotonic, perf_counter
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
     from typing import Any
 
-    from .loading import Handler, Loader
+    from .loading import Loader
 
 TIMEOUT_REPEAT_SECONDS = 0.1
 """How soon a handler that caught its timeout is interrupted again, until it is killed."""
@@ -46,9 +46,7 @@ _CoroutineType = type(_probe)
 _probe.close()
 
 
-_BODY = (
-    b'{"requestId":"%b","resultType":"%b","data":%b,"metrics":{"execution_time_ms":%.3f,"mcp_calls":%b}}'
-)
+_BODY = b'{"requestId":"%b","resultType":"%b","data":%b,"metrics":{"execution_time_ms":%.3f,"mcp_calls":%b}}'
 
 
 class Interrupted(BaseException):
@@ -56,7 +54,7 @@ class Interrupted(BaseException):
 
 
 class Invoker:
-    """Runs handlers one at a time and keeps what outlives a request: the event loop and the handlers found."""
+    """Runs handlers one at a time, and keeps the event loop of the asynchronous ones."""
 
     def __init__(self, loader: "Loader", output_limit: int, timeout_ms: float) -> None:
         self._loader = loader
@@ -96,7 +94,13 @@ class Invoker:
             return 500, failure_body(request["requestId"], failed, perf_counter() - began, _calls())
         except MemoryError:
             return 500, failure_body(request["requestId"], failure.out_of_memory(), perf_counter() - began)
-        return 200, _BODY % (request["requestId"].encode(), kind, encoded, (perf_counter() - began) * 1000, _calls())
+        return 200, _BODY % (
+            request["requestId"].encode(),
+            kind,
+            encoded,
+            (perf_counter() - began) * 1000,
+            _calls(),
+        )
 
     def _call(self, request: "dict[str, Any]", context: "dict[str, Any]") -> object:
         """What the handler returned, or an AppError's body wrapped in `_Refusal`. Raises Failure only."""
@@ -106,7 +110,7 @@ class Invoker:
             setitimer(ITIMER_REAL, timeout_ms / 1000, TIMEOUT_REPEAT_SECONDS)
             try:
                 task = context["taskDetails"]
-                _, handler = self._loader.handler(context["tree"], task["script"], task["function"])
+                handler = self._loader.handler(context["tree"], task["script"], task["function"])
                 result = handler(request["requestData"], context)
                 if type(result) is _CoroutineType:
                     result = self._drive(result)
@@ -128,7 +132,7 @@ class Invoker:
             if monotonic() >= deadline:
                 raise failure.timed_out(timeout_ms) from None
             raise explain(error) from None
-        setitimer(ITIMER_REAL, 0)
+        # The timer is left running: disarming it would cost every request what `_on_alarm` does once.
         if monotonic() >= deadline:
             raise failure.timed_out(timeout_ms)
         return result
@@ -154,10 +158,13 @@ class Invoker:
             raise
 
     def _on_alarm(self, number: int, frame: "FrameType | None") -> None:
-        if os.getpid() != self._pid or not self._deadline:
+        if os.getpid() != self._pid:
             return
-        if number == SIGUSR1 and not self._is_cancelled():
+        if not self._deadline:
+            setitimer(ITIMER_REAL, 0)  # Set by a request that is done.
             return
+        if not (self._is_cancelled() if number == SIGUSR1 else monotonic() >= self._deadline):
+            return  # Meant for a request before this one.
         raise Interrupted
 
 
@@ -182,7 +189,9 @@ def shape(result: object, expected: str | None) -> tuple[bytes, object]:
     if expected == "generic" or (not is_response and expected != "httpResponse"):
         return b"generic", result
     if not is_response:
-        raise _mismatch("expectedResultFormat is httpResponse, and the result is not a dict with a statusCode")
+        raise _mismatch(
+            "expectedResultFormat is httpResponse, and the result is not a dict with a statusCode"
+        )
     return b"httpResponse", _response(result)  # type: ignore[arg-type]
 
 
@@ -192,8 +201,11 @@ def _response(result: "dict[str, Any]") -> "dict[str, Any]":
         raise _mismatch(f"statusCode {status!r:.60} is not an integer from 100 to 599")
     given = result.get("headers")
     headers = {} if given is None else given
-    if not isinstance(headers, dict) or not all(_is_header(value) for value in headers.values()):
+    if not isinstance(headers, dict):
         raise _mismatch("headers must be a dict of str to str or list of str")
+    for value in headers.values():
+        if type(value) is not str and not _is_header(value):
+            raise _mismatch("headers must be a dict of str to str or list of str")
     body = result.get("body")
     encoding = result.get("bodyEncoding", "utf8")
     if "json" in result:
@@ -228,7 +240,12 @@ def _refusal(error: BaseException) -> _Refusal | None:
     sdk = sys.modules.get("uhlp_sdk")
     if sdk is None or not isinstance(error, sdk.AppError):
         return None
-    data = {"code": error.code, "message": error.message, "details": error.details, "statusCode": error.status}
+    data = {
+        "code": error.code,
+        "message": error.message,
+        "details": error.details,
+        "statusCode": error.status,
+    }
     return _Refusal(data)
 
 

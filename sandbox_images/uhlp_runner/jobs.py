@@ -5,6 +5,7 @@ when somebody asks for its tree.
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections import OrderedDict
@@ -76,7 +77,7 @@ class Jobs:
         return []
 
     async def execute(self, request: dict[str, Any], body: bytes) -> tuple[int, bytes]:
-        """Run one request in its own process: HTTP status and body. `body` is what `request` was parsed from."""
+        """Run one request in its own process: HTTP status and body."""
         request_id = request["requestId"]
         tree = request["context"]["tree"]
         job = Job(self._config, self._log, request)
@@ -182,10 +183,9 @@ class Job:
             )
             try:
                 self._loop.add_reader(channel, self._on_readable, channel)
-                try:
+                # It may end before it has read its request; the end of the channel says so.
+                with contextlib.suppress(OSError):
                     await self._loop.sock_sendall(channel, once.frame(settings, self._request))
-                except OSError:
-                    pass  # It ended before it had read its request; the end of the channel says so.
                 answer = await self._answer
             finally:
                 timer.cancel()

@@ -48,35 +48,42 @@ class Loader:
         self._prefix = self._trees + os.sep
         self._tail = [*environment, *(entry for entry in sys.path if entry)]
         self._scripts: dict[tuple[str, str], Script] = {}
+        self._handlers: dict[tuple[str, str, str], tuple[Script, Handler]] = {}
         self._current: Script | None = None
         self._known = len(sys.modules)
         sys.dont_write_bytecode = True
         # A function may import the SDK at any time, and it must be the same SDK whichever script does.
         sys.path[:] = [SDK_FOLDER, *self._tail]
 
-    def handler(self, tree: str, script: str, function: str) -> "tuple[Script, Handler]":
+    def handler(self, tree: str, script: str, function: str) -> "Handler":
         """The function `function` of `script` in `tree`, imported if need be, and made current.
 
         Raises Failure(HANDLER_NOT_FOUND) where there is no such script or function, and whatever the
         script raises while it is imported.
         """
+        known = self._handlers.get((tree, script, function))
+        if known is not None:
+            if known[0] is not self._current:
+                self._switch(known[0])
+            return known[1]
         loaded = self._scripts.get((tree, script)) or self._load(tree, script)
-        self.activate(loaded)
+        if loaded is not self._current:
+            self._switch(loaded)
         found = getattr(loaded.module, function, None)
         if function.startswith("__") or not callable(found):
-            raise Failure(HANDLER_NOT_FOUND, f"{script}: no function {function!r}; check taskDetails.function")
-        return loaded, found
-
-    def activate(self, script: Script) -> None:
-        """Make `script` the one whose modules and import path are in force."""
-        if script is not self._current:
-            self._switch(script)
+            raise Failure(
+                HANDLER_NOT_FOUND, f"{script}: no function {function!r}; check taskDetails.function"
+            )
+        self._handlers[tree, script, function] = loaded, found
+        return found  # type: ignore[no-any-return]
 
     def forget(self, tree: str) -> None:
         """Drop what was imported from `tree`."""
         for key in [key for key in self._scripts if key[0] == tree]:
             if self._scripts.pop(key) is self._current:
                 self._switch(None)
+        for name in [name for name in self._handlers if name[0] == tree]:
+            del self._handlers[name]
         below = self._prefix + tree + os.sep
         for folder in [folder for folder in sys.path_importer_cache if folder.startswith(below)]:
             del sys.path_importer_cache[folder]

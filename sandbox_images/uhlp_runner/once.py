@@ -11,7 +11,7 @@ import fcntl
 import marshal
 import os
 import sys
-from _signal import SIGKILL
+from _signal import SIGKILL  # type: ignore[import-not-found]
 
 from .invoking import Invoker
 from .limits import apply_request
@@ -43,7 +43,8 @@ def serve(loader: Loader | None = None) -> "NoReturn":
     `loader` holds what a warm parent has imported already; a fresh interpreter has none.
     """
     _die_with_channel()
-    settings, request = marshal.loads(_read_exactly(int.from_bytes(_read_exactly(4), "little")))
+    size = int.from_bytes(_read_exactly(4), "little")
+    settings, request = marshal.loads(_read_exactly(size))  # noqa: S302 - the sender is the runner itself
     apply_request(settings["limits"])
     if loader is None:
         loader = Loader(settings["trees"], settings["environment"])

@@ -66,7 +66,9 @@ class Collector:
     before its pipes are empty, the bytes then read belong to exactly that request.
     """
 
-    def __init__(self, log: Log, stream: str, whose: Callable[[], Label], on_bytes: Callable[[int], None]) -> None:
+    def __init__(
+        self, log: Log, stream: str, whose: Callable[[], Label], on_bytes: Callable[[int], None]
+    ) -> None:
         self._log = log
         self._stream = stream
         self._whose = whose

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import resource
 import signal
 import traceback
@@ -11,8 +10,8 @@ from typing import Any, ClassVar, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from . import children, failure, http1
-from .confine import Protection
 from .config import Config
+from .confine import Protection
 from .failure import Failure
 from .http1 import BadRequest
 from .leftovers import kill_descendants
@@ -110,14 +109,19 @@ class Server:
             if line[0] != b"GET":
                 body = await reader.readexactly(http1.content_length(lowered))
             close = http1.header(head, lowered, b"connection") == "close"
-            status, answer, request_id = await self._answer(line[0].decode(), line[1].decode(), body, request_id)
+            status, answer, request_id = await self._answer(
+                line[0].decode(), line[1].decode(), body, request_id
+            )
         except BadRequest as error:
             status, answer = error.status, http1.error_body(http1.REASONS[error.status], str(error))
         except (ConnectionError, asyncio.IncompleteReadError):
             raise  # The peer is gone: there is nobody to answer.
         except Exception:
             self._log.write("error", "runner", traceback.format_exc())
-            status, answer = 500, http1.error_body("Internal Server Error", "the runner failed; see the app's log")
+            status, answer = (
+                500,
+                http1.error_body("Internal Server Error", "the runner failed; see the app's log"),
+            )
         writer.write(http1.response(status, answer, request_id, close))
         await writer.drain()
         return not close
@@ -132,7 +136,11 @@ class Server:
         if door is None:
             known = url.path == "/execute" or any(path == url.path for _, path in self._DOORS)
             status = 405 if known else 404
-            return status, http1.error_body(http1.REASONS[status], f"{method} {url.path}: no such door"), request_id
+            return (
+                status,
+                http1.error_body(http1.REASONS[status], f"{method} {url.path}: no such door"),
+                request_id,
+            )
         document: Any = None
         if method == "POST" and body:
             try:
@@ -227,4 +235,3 @@ class Server:
         ("POST", "/cancel"): _cancel,
         ("POST", "/drain"): _drain,
     }
-

@@ -19,7 +19,8 @@ DEPTH_LIMIT = 200
 """How deep a result may nest. Below what either encoder bears, so that both modes refuse the same."""
 
 _INFINITY = float("inf")
-_encode = make_encoder(None, None, encode_basestring, None, ":", ",", False, False, False)
+# No function for values it does not know: `_check` lets none through.
+_encode = make_encoder(None, None, encode_basestring, None, ":", ",", False, False, False)  # type: ignore[arg-type]
 
 
 def dumps(value: object) -> bytes:
@@ -66,7 +67,9 @@ def _check(value: object, depth: int, path: str) -> None:
         if isinstance(value, float):
             _check(float(value), depth, path)
         else:
-            raise _refused(path, f"{kind.__name__} is not JSON; return dict, list, str, int, float, bool or None")
+            raise _refused(
+                path, f"{kind.__name__} is not JSON; return dict, list, str, int, float, bool or None"
+            )
 
 
 def _refused(path: str, why: str) -> Failure:

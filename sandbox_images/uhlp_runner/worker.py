@@ -1,9 +1,10 @@
 """Server mode: a persistent worker with a lane of its own, one request at a time, without an event loop.
 
 The hot path of the platform. Whatever can be done once is done once: between a request's arrival and its
-answer lie one `poll`, one `recv`, one `setitimer`, the handler and one `send`.
+answer lie one `epoll_wait`, one `recv`, one `setitimer`, the handler and one `send`.
 """
 
+import contextlib
 import gc
 import os
 import select
@@ -38,7 +39,7 @@ CONTROL_BYTES = 1 << 16
 DRAIN_SECONDS = 0.2
 """How long a draining worker says so to requests that were already on their way."""
 
-_GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
+_GONE = select.EPOLLHUP | select.EPOLLERR
 
 
 class _Connection:
@@ -63,19 +64,19 @@ class Worker:
         self._listener = socket.socket(fileno=LISTENER)
         self._listener.setblocking(False)
         self._connections: dict[int, _Connection] = {}
-        self._poll = select.poll()
+        self._epoll = select.epoll()
         for descriptor in (CONTROL, LISTENER, OUT, ERR):
-            self._poll.register(descriptor, select.POLLIN)
+            self._epoll.register(descriptor, select.EPOLLIN)
         self._draining = False
 
     def run(self) -> NoReturn:
         """Serve until told to drain, or until the main process is gone."""
         self._invoker.install(self._slot.is_cancelled)
-        poll = self._poll.poll
+        poll = self._epoll.poll
         connections = self._connections
         deadline = None
         while True:
-            events = poll(DRAIN_SECONDS * 1000 if self._draining else None)
+            events = poll(DRAIN_SECONDS if self._draining else None)
             if self._draining:
                 deadline = deadline or monotonic() + DRAIN_SECONDS
                 if not events or not connections or monotonic() > deadline:
@@ -84,7 +85,7 @@ class Worker:
                 connection = connections.get(descriptor)
                 if connection is not None:
                     self._receive(connection)
-                elif descriptor == OUT or descriptor == ERR:
+                elif descriptor in (OUT, ERR):
                     self._await_collection(descriptor)
                 elif event & _GONE:
                     os._exit(0)
@@ -104,11 +105,11 @@ class Worker:
         accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         connection = _Connection(accepted)
         self._connections[connection.descriptor] = connection
-        self._poll.register(connection.descriptor, select.POLLIN)
+        self._epoll.register(connection.descriptor, select.EPOLLIN)
 
     def _drop(self, connection: _Connection) -> None:
         del self._connections[connection.descriptor]
-        self._poll.unregister(connection.descriptor)
+        self._epoll.unregister(connection.descriptor)
         connection.socket.close()
 
     def _await_collection(self, descriptor: int) -> None:
@@ -160,10 +161,8 @@ class Worker:
 
     def _refuse(self, connection: _Connection, status: int, why: str) -> None:
         body = http1.error_body(http1.REASONS[status], why)
-        try:
+        with contextlib.suppress(OSError):  # It is being dropped either way.
             connection.socket.sendall(http1.response(status, body, None, close=True))
-        except OSError:
-            pass  # It is being dropped either way.
         self._drop(connection)
 
     def _answer(self, head: bytes, lowered: bytes, body: bytes) -> tuple[bytes, bool]:
@@ -175,7 +174,9 @@ class Worker:
         except Malformed as error:
             if header_id is not None and not http1.is_printable(header_id):
                 header_id = None
-            return http1.response(400, http1.error_body("Bad Request", str(error)), header_id, close), not close
+            return http1.response(
+                400, http1.error_body("Bad Request", str(error)), header_id, close
+            ), not close
         request_id = request["requestId"]
         if self._draining:
             why = http1.error_body("Service Unavailable", "this instance is draining")
@@ -208,7 +209,7 @@ class Worker:
         order = loads(packet)
         if order["do"] == "drain":
             self._draining = True
-            self._poll.unregister(LISTENER)
+            self._epoll.unregister(LISTENER)
             self._listener.close()
         elif order["do"] == "forget":
             self._loader.forget(order["tree"])
@@ -216,7 +217,7 @@ class Worker:
             for component in order["components"]:
                 self._loader.handler(order["tree"], component["script"], component["function"])
             gc.collect()
-            gc.freeze()  # What a revision loaded lives as long as the revision: no collection need look at it.
+            gc.freeze()  # What a revision loaded lives as long as the revision: nothing to collect there.
             self._control.send(order["tree"].encode())
 
 

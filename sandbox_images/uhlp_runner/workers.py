@@ -32,6 +32,9 @@ HARD_GRACE_SECONDS = 1.0
 CHECK_SECONDS = 0.25
 """Between two looks at the deadlines: a bound on how much later than its grace a worker is killed."""
 
+REAP_SECONDS = 2.0
+"""How long a worker that hung up may take to end and be reaped."""
+
 RESPAWN_PAUSE_SECONDS = 0.2
 """Before a worker is started again that ended without serving anything, lest it does nothing else."""
 
@@ -39,7 +42,9 @@ RESPAWN_PAUSE_SECONDS = 0.2
 class Lane:
     """One worker after the other, on one socket that outlives them all."""
 
-    def __init__(self, config: Config, settings: dict[str, Any], log: Log, number: int, workers: "Workers") -> None:
+    def __init__(
+        self, config: Config, settings: dict[str, Any], log: Log, number: int, workers: "Workers"
+    ) -> None:
         self.name = f"w{number}.sock"
         self.path = Path(config.dir) / self.name
         self.path.unlink(missing_ok=True)
@@ -163,6 +168,7 @@ class Workers:
         self._outcomes: OrderedDict[str, Failure] = OrderedDict()
         self.revisions: OrderedDict[str, Sequence[dict[str, Any]]] = OrderedDict()
         self._lanes = [Lane(config, settings, log, number, self) for number in range(config.concurrency)]
+        self._endings: dict[str, asyncio.Future[Failure]] = {}
         self._checks = asyncio.create_task(self._check())
 
     @property
@@ -201,7 +207,10 @@ class Workers:
 
     async def execute(self, request: dict[str, Any], body: bytes) -> tuple[int, bytes]:
         """Relay a request that came to `execute.sock` to a free worker: HTTP status and body."""
-        lane = next(lane for lane in self._lanes if not lane.is_relaying)
+        free = [lane for lane in self._lanes if not lane.is_relaying]
+        lane = next((lane for lane in free if not lane.slot.deadline), free[0])
+        request_id = request["requestId"]
+        ending = self._endings[request_id] = asyncio.get_running_loop().create_future()
         lane.is_relaying = True
         try:
             reader, writer = await asyncio.open_unix_connection(lane.path)
@@ -213,13 +222,16 @@ class Workers:
             finally:
                 writer.close()
         except (OSError, EOFError):
-            while lane.slot.deadline:
-                await asyncio.sleep(CHECK_SECONDS / 10)
-            failed = self.outcome(request["requestId"])
-            failed = failed or Failure(failure.HANDLER_CRASHED, "the handler's worker ended; try again")
-            return 500, failure_body(request["requestId"], failed)
+            # The worker has ended, and what became of the request is known once it has been reaped.
+            try:
+                async with asyncio.timeout(REAP_SECONDS):
+                    failed = await ending
+            except TimeoutError:
+                failed = Failure(failure.HANDLER_CRASHED, "the handler's worker hung up; try again")
+            return 500, failure_body(request_id, failed)
         finally:
             lane.is_relaying = False
+            del self._endings[request_id]
 
     def cancel(self, request_id: str) -> bool:
         """Stop a request's handler; False if there is no such request."""
@@ -227,7 +239,9 @@ class Workers:
             if lane.slot.deadline and lane.slot.label.request_id == request_id:
                 lane.slot.cancel(request_id)
                 os.kill(lane.pid, signal.SIGUSR1)
-                asyncio.get_running_loop().call_later(HARD_GRACE_SECONDS, self._end_cancelled, lane, request_id)
+                asyncio.get_running_loop().call_later(
+                    HARD_GRACE_SECONDS, self._end_cancelled, lane, request_id
+                )
                 return True
         return False
 
@@ -239,6 +253,9 @@ class Workers:
         """Remember how a request ended."""
         if request_id is not None:
             self._outcomes[request_id] = outcome
+            ending = self._endings.get(request_id)
+            if ending is not None and not ending.done():
+                ending.set_result(outcome)
             while len(self._outcomes) > KEPT_OUTCOMES:
                 self._outcomes.popitem(last=False)
 

@@ -10,7 +10,6 @@ import gc
 import json
 import os
 import resource
-import signal
 import socket
 import sys
 import threading
@@ -19,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import confine, failure, once
+from . import confine, once
 from .children import FIRST_INHERITED
 from .failure import Failure
 from .invoking import describe, innermost

@@ -5,6 +5,7 @@ Reads only. Trees come from people: their depth and their number are bounded her
 
 from __future__ import annotations
 
+import heapq
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from dulwich.errors import ObjectFormatException
 from dulwich.objects import Commit, ShaFile, Tag, parse_tree
 
 from uhlp_core.errors import InvalidInput, NotFound
-from uhlp_state.git_objects import Objects, is_object_id, open_objects
+from uhlp_state.git_objects import TYPES, Objects, is_object_id, open_objects
 from uhlp_state.git_repo import read_ref
 from uhlp_state.tree_source import MODE_SUBMODULE, TreeEntry
 
@@ -24,9 +25,6 @@ MAX_DEPTH = 50
 """Folders inside folders."""
 MAX_TAG_CHAIN = 10
 """Tags that point to tags."""
-
-COMMIT, TREE, BLOB, TAG = 1, 2, 3, 4
-"""Git's type numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +143,16 @@ def history(objects: Objects, commit: str, limit: int) -> Iterator[CommitInfo]:
 
 def is_ancestor(objects: Objects, ancestor: str, commit: str) -> bool:
     """Whether `commit` contains `ancestor` (each contains itself)."""
-    seen, queue = {commit}, [commit]
+    # Newest first, so that an ordinary push is answered from the commits that it brings.
+    seen, queue = {commit}, [(0, commit)]
     while queue:
-        current = queue.pop()
+        _, current = heapq.heappop(queue)
         if current == ancestor:
             return True
         for parent in read_commit(objects, current).parents:
             if parent not in seen:
                 seen.add(parent)
-                queue.append(parent)
+                heapq.heappush(queue, (-read_commit(objects, parent).time, parent))
     return False
 
 
@@ -169,7 +168,7 @@ def _parse(objects: Objects, object_id: str) -> ShaFile:
 
 def _read_tree(objects: Objects, tree: str) -> Iterator[tuple[bytes, int, str]]:
     kind, raw = objects.read_structure(tree)
-    if kind != TREE:
+    if kind != TYPES[b"tree"]:
         raise InvalidInput(f"the Git object {tree} is not a tree")
     try:
         for name, mode, sha in parse_tree(raw, 20):

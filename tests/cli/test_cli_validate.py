@@ -60,7 +60,7 @@ def test_the_platforms_rules_count(uhlp, app: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("content", [b"[", b"- list", b"\xff", b""])
+@pytest.mark.parametrize("content", [b"[", b"[" * 100_000, b"- list", b"\xff", b""])
 def test_a_definition_that_cannot_be_read_is_a_problem_and_no_crash(uhlp, app: Path, content: bytes) -> None:
     (app / "state/app_definition.yaml").write_bytes(content)
     assert uhlp.json("validate", str(app), code=1)["valid"] is False
@@ -103,7 +103,7 @@ def test_doctor_notices_a_home_that_others_may_enter(uhlp) -> None:
 
 def test_doctor_notices_a_supervisor_that_was_killed(uhlp) -> None:
     uhlp.home.create()
-    state = {"pid": 2**30, "daemons": {"gateway": 2**30}}
+    state = {"pid": 2**30, "daemons": {"gateway": 2**30}, "gateway": "http://g", "control": "http://c"}
     (uhlp.home.run / "up.json").write_text(json.dumps(state))
     checks = {check.name: check for check in health.check_all(uhlp.settings)}
     assert checks["daemons"].verdict == Verdict.FAIL

@@ -1,7 +1,11 @@
 """What a handler gets of an HTTP request, and what a client gets of its result (specification 2.4)."""
 
+import re
+
+import pytest
+
 from gateway.far_end import Sandbox
-from gateway.stage import Stage, route
+from gateway.stage import Stage, raw, route
 
 
 async def test_a_request_is_sent_as_specified_and_its_result_returned(stage: Stage, sandbox: Sandbox) -> None:
@@ -43,3 +47,157 @@ async def test_a_request_is_sent_as_specified_and_its_result_returned(stage: Sta
         "expectedResultFormat": "generic",
         "timeoutMs": 30000,
     }
+
+
+async def test_what_is_ours_or_hop_by_hop_does_not_reach_the_handler(stage: Stage, sandbox: Sandbox) -> None:
+    await stage.publish([route("/", "POST")], sandbox.lanes)
+    await stage.ask(
+        "POST",
+        "/",
+        ("Connection", "keep-alive, X-Private"),
+        ("X-Private", "1"),
+        ("Proxy-Authorization", "secret"),
+        ("Cookie", "a=1"),
+        ("Cookie", "b=2"),
+        ("Accept", "text/html"),
+        ("accept", "text/plain"),
+        ("X-Request-ID", "mine-1"),
+        ("X-Trace-ID", "trace-1"),
+        body=b"\xff\x00",
+    )
+    (request,) = sandbox.requests
+    details = request["requestData"]["httpDetails"]
+    assert details["headers"] == {
+        "Host": "demo.localhost",
+        "Cookie": "a=1; b=2",
+        "Accept": "text/html, text/plain",
+        "Content-Length": "2",
+    }
+    assert (details["body"], details["bodyEncoding"]) == ("/wA=", "base64")
+    assert request["requestId"] == "mine-1"
+    assert "X-Request-ID: mine-1\r\n" in sandbox.heads[0]
+    assert "X-Trace-ID: trace-1\r\n" in sandbox.heads[0]
+
+
+@pytest.mark.parametrize("given", ['a"b', "a b", "x" * 129, "ü"])
+async def test_a_request_id_that_is_not_safe_is_replaced(stage: Stage, sandbox: Sandbox, given: str) -> None:
+    await stage.publish([route("/")], sandbox.lanes)
+    response = await stage.ask("GET", "/", ("X-Request-ID", given))
+    assert re.fullmatch("[0-9a-f]{32}", response["X-Request-ID"])
+    assert sandbox.requests[0]["requestId"] == response["X-Request-ID"]
+
+
+@pytest.mark.parametrize(
+    ("path", "host", "deployment", "seen"),
+    [
+        ("/x?q=1", "demo.localhost", "demo", "/x?q=1"),
+        ("/x", "DEMO.LocalHost.:8080", "demo", "/x"),
+        ("/x", "next--demo.localhost", "demo@next", "/x"),
+        ("/apps/demo/x?q=1", "localhost:8080", "demo", "/x?q=1"),
+        ("/apps/demo/x", "127.0.0.1", "demo", "/x"),
+        ("/apps/demo@next/x", "[::1]:8080", "demo@next", "/x"),
+        ("/apps/demo%40next/x", "whatever.example", "demo@next", "/x"),
+        ("http://demo.localhost/x", "ignored.example", "demo", "/x"),
+    ],
+)
+async def test_a_deployment_is_found_by_host_and_by_path(
+    stage: Stage, sandbox: Sandbox, path: str, host: str, deployment: str, seen: str
+) -> None:
+    await stage.publish([route("/x")], sandbox.lanes)
+    await stage.publish([route("/x")], sandbox.lanes, deployment="demo@next")
+    assert (await stage.ask("GET", path, host=host)).status == 200
+    (request,) = sandbox.requests
+    assert request["context"]["deployment"] == deployment
+    assert request["requestData"]["httpDetails"]["path"] == seen
+    mode = request["context"]["applicationInfo"]["deploymentMode"]
+    assert mode == ("staging" if "@" in deployment else "production")
+
+
+@pytest.mark.parametrize(
+    ("path", "host"),
+    [
+        ("/", "none.localhost"),
+        ("/", "a.demo.localhost"),
+        ("/apps/none/", "localhost"),
+        ("/apps/", "localhost"),
+    ],
+)
+async def test_an_app_that_is_not_there(stage: Stage, sandbox: Sandbox, path: str, host: str) -> None:
+    await stage.publish([route("/")], sandbox.lanes)
+    response = await stage.ask("GET", path, host=host)
+    assert (response.status, response.json()["code"]) == (404, "APP_NOT_FOUND")
+    assert response["Content-Type"] == "application/problem+json"
+
+
+async def test_the_path_of_an_app_gets_its_slash(stage: Stage, sandbox: Sandbox) -> None:
+    await stage.publish([route("/")], sandbox.lanes)
+    response = await stage.ask("GET", "/apps/demo?a=b", host="localhost")
+    assert (response.status, response["Location"]) == (308, "/apps/demo/?a=b")
+
+
+async def test_methods_of_a_path(stage: Stage, sandbox: Sandbox) -> None:
+    await stage.publish([route("/x", "GET", "POST"), route("/y", "OPTIONS", component="y")], sandbox.lanes)
+    refused = await stage.ask("DELETE", "/x")
+    assert (refused.status, refused["Allow"]) == (405, "GET, HEAD, OPTIONS, POST")
+    told = await stage.ask("OPTIONS", "/x")
+    assert (told.status, told["Allow"], told.body) == (204, "GET, HEAD, OPTIONS, POST", b"")
+    assert (await stage.ask("OPTIONS", "/y")).json() == {"ok": True}
+    assert (await stage.ask("TRACE", "/x")).status == 501
+    assert len(sandbox.requests) == 1
+
+
+async def test_head_runs_the_get_route_and_sends_no_body(stage: Stage, sandbox: Sandbox) -> None:
+    await stage.publish([route("/x")], sandbox.lanes)
+    client = await stage.connect()
+    client.send(raw("HEAD", "/x") + raw("GET", "/x"))
+    head, get = await client.read("HEAD"), await client.read()
+    assert head["Content-Length"] == get["Content-Length"] == str(len(get.body))
+    assert sandbox.requests[0]["requestData"]["httpDetails"]["method"] == "HEAD"
+    await client.close()
+
+
+async def test_the_other_form_of_a_path_is_told(stage: Stage, sandbox: Sandbox) -> None:
+    await stage.publish([route("/x"), route("/y/", component="y")], sandbox.lanes)
+    assert (await stage.ask("GET", "/x/?a=1"))["Location"] == "/x?a=1"
+    assert (await stage.ask("GET", "/apps/demo/y", host="localhost"))["Location"] == "/apps/demo/y/"
+    assert (await stage.ask("GET", "/z")).json()["code"] == "NOT_FOUND"
+
+
+async def test_an_encoded_slash_stays_inside_its_parameter(stage: Stage, sandbox: Sandbox) -> None:
+    await stage.publish([route("/f/:name")], sandbox.lanes)
+    await stage.ask("GET", "/f/a%2Fb%20c")
+    assert sandbox.requests[0]["requestData"]["httpDetails"]["pathParameters"] == {"name": "a/b c"}
+
+
+async def test_schemas_of_requests(stage: Stage, sandbox: Sandbox) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+        "required": ["name"],
+    }
+    await stage.publish(
+        [route("/", "POST", requestSchema="schemas/in.json")],
+        sandbox.lanes,
+        schemas={"schemas/in.json": schema},
+    )
+    assert (await stage.ask("POST", "/", body=b'{"name": "x"}')).status == 200
+    broken = await stage.ask("POST", "/", body=b'{"name": ')
+    assert (broken.status, broken.json()["code"]) == (400, "INVALID_JSON")
+    wrong = await stage.ask("POST", "/", body=b'{"age": "old"}')
+    assert (wrong.status, wrong.json()["code"]) == (422, "REQUEST_SCHEMA_VIOLATION")
+    assert wrong.json()["errors"] == [
+        {"pointer": "", "detail": "'name' is a required property"},
+        {"pointer": "/age", "detail": "'old' is not of type 'integer'"},
+    ]
+    assert len(sandbox.requests) == 1
+
+
+async def test_a_component_that_this_release_cannot_run(stage: Stage, sandbox: Sandbox) -> None:
+    await stage.publish([route("/", handlerType="LLM", taskDetails={})], sandbox.lanes)
+    assert (await stage.ask("GET", "/")).status == 501
+
+
+async def test_a_suspended_app(stage: Stage, sandbox: Sandbox) -> None:
+    await stage.publish([route("/")], sandbox.lanes, suspended=True)
+    response = await stage.ask("GET", "/")
+    assert (response.status, response.json()["code"], response["Retry-After"]) == (503, "APP_SUSPENDED", "60")

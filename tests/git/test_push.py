@@ -184,7 +184,7 @@ def test_without_the_daemon_the_pusher_learns_what_comes(world, tmp_path):
     repo, work = world.create(), world.clone(tmp_path / "work")
     done = work.push(repo)
     assert done.returncode == 0
-    assert "It will go live as soon as the platform's daemons run" in done.stderr
+    assert "it goes live when that runs again" in done.stderr
 
 
 def test_a_daemon_that_hangs_up_is_replaced_by_the_hooks_own_judgement(world, tmp_path):

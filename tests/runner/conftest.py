@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from runner.sandbox import MODES, Sandbox
 from uhlp_core.home import Home
 from uhlp_reconcilers.backends.process import ProcessBackend

@@ -6,13 +6,22 @@ import signal
 from pathlib import Path
 
 import pytest
+
 from runner.sandbox import Sandbox, request
 from uhlp_core.home import Home
 from uhlp_reconcilers.backends.process import ProcessBackend
 from uhlp_reconcilers.backends.protocol import BackendError
 from uhlp_reconcilers.backends.users import UID_COUNT, UID_FIRST, Users
 
-CODE = "import os\ndef run(input, context):\n    return os.getpid()\ndef ends(input, context):\n    os._exit(3)\n"
+CODE = """
+import os
+
+def run(input, context):
+    return os.getpid()
+
+def ends(input, context):
+    os._exit(3)
+"""
 
 
 @pytest.fixture
@@ -56,7 +65,9 @@ async def test_a_killed_runner_is_noticed(backend: ProcessBackend, sandbox: Sand
         await backend.stats(sandbox.instance)
 
 
-async def test_a_recycled_pid_is_not_taken_for_it(home: Home, backend: ProcessBackend, sandbox: Sandbox) -> None:
+async def test_a_recycled_pid_is_not_taken_for_it(
+    home: Home, backend: ProcessBackend, sandbox: Sandbox
+) -> None:
     record = sandbox.instance.dir / "instance.json"
     content = json.loads(record.read_text())
     record.write_text(json.dumps(content | {"pid": os.getpid()}))
@@ -65,7 +76,9 @@ async def test_a_recycled_pid_is_not_taken_for_it(home: Home, backend: ProcessBa
     record.write_text(json.dumps(content))
 
 
-async def test_a_half_written_instance_is_ended(home: Home, backend: ProcessBackend, sandbox: Sandbox) -> None:
+async def test_a_half_written_instance_is_ended(
+    home: Home, backend: ProcessBackend, sandbox: Sandbox
+) -> None:
     record = sandbox.instance.dir / "instance.json"
     content = json.loads(record.read_text())
     record.write_text(json.dumps(content | {"pid": 0, "startTicks": 0}))

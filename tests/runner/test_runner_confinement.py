@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from runner.conftest import Start
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="an app gets a user of its own only from root")
@@ -132,7 +133,13 @@ async def test_nothing_to_regain(start: Start) -> None:
     none = "0" * 16
     expected = {"CapInh": none, "CapPrm": none, "CapEff": none, "CapBnd": none, "CapAmb": none}
     assert answer["data"] == {**expected, "NoNewPrivs": "1"}
-    assert set((await sandbox.execute("environment"))[1]["data"]) <= {"HOME", "LANG", "PATH", "TMPDIR", "LC_CTYPE"}
+    assert set((await sandbox.execute("environment"))[1]["data"]) <= {
+        "HOME",
+        "LANG",
+        "PATH",
+        "TMPDIR",
+        "LC_CTYPE",
+    }
 
 
 async def test_what_holds_is_told(start: Start) -> None:

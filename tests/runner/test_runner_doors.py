@@ -6,6 +6,7 @@ import os
 import signal
 
 import pytest
+
 from runner.conftest import Start
 from runner.sandbox import Sandbox, request, until
 

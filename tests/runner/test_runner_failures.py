@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from runner.conftest import Start
 
 CODE = """

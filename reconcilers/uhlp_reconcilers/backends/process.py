@@ -271,7 +271,7 @@ def _write(path: Path, document: dict[str, Any]) -> None:
     draft = path.with_suffix(".new")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump(document, file)
-    os.replace(draft, path)
+    draft.replace(path)
 
 
 def _described(status: int) -> str:
@@ -301,13 +301,15 @@ def _kill_tree(instance: Instance) -> None:
             procfs.kill(process)
         if len(processes) <= 1 or all(process.state in "ZX" for process in processes[1:]):
             _signal(instance, signal.SIGKILL)
+            procfs.await_end(instance.pid, instance.start_ticks)
             return
 
 
 async def _readable(descriptor: int) -> None:
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
-    loop.add_reader(descriptor, lambda: ready.done() or ready.set_result(None))
+    # Still readable until the reader is removed, so it may be called again.
+    loop.add_reader(descriptor, lambda: None if ready.done() else ready.set_result(None))
     try:
         await ready
     finally:

@@ -1,12 +1,16 @@
 """Processes as /proc shows them, named so that a recycled pid is never mistaken for the one meant."""
 
 import os
+import select
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
+KILL_MS = 5000
+"""How long the kernel may take to end what was killed; a process in an uninterruptible wait takes longer."""
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -49,10 +53,26 @@ def is_running(pid: int, started: int) -> bool:
     return process is not None and process.started == started and process.state not in "ZX"
 
 
+def await_end(pid: int, started: int) -> None:
+    """Block until that very process, which was killed, has ended."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        # Between a look and the pidfd the pid may have changed hands.
+        if is_running(pid, started):
+            waiter = select.poll()
+            waiter.register(descriptor, select.POLLIN)
+            waiter.poll(KILL_MS)
+    finally:
+        os.close(descriptor)
+
+
 def everything() -> Iterator[Process]:
     """Every process there is."""
-    for entry in os.listdir(PROC):
-        if entry.isdigit() and (process := read(int(entry))):
+    for entry in PROC.iterdir():
+        if entry.name.isdigit() and (process := read(int(entry.name))):
             yield process
 
 

@@ -6,7 +6,6 @@ remembers who got which.
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from .protocol import BackendError
@@ -52,4 +51,4 @@ class Users:
     def _write(self, known: dict[str, int]) -> None:
         draft = self._path.with_suffix(".new")
         draft.write_text(json.dumps(known, indent=1))
-        os.replace(draft, self._path)
+        draft.replace(self._path)
