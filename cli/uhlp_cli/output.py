@@ -34,7 +34,7 @@ def clock(seconds: float) -> str:
 
 def line(text: str, **style: object) -> None:
     """Print one line, styled (`fg=`, `dim=`, `bold=`) where colour belongs."""
-    shown = click.style(text, **style) if style else text  # type: ignore[arg-type]
+    shown = click.style(text, **style) if any(style.values()) else text  # type: ignore[arg-type]
     click.echo(shown, color=colour(sys.stdout))
 
 
@@ -48,7 +48,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    shown = Table(box=None, pad_edge=False, header_style="bold")
+    shown = Table(box=None, pad_edge=False, header_style="bold" if colour(sys.stdout) else "")
     for column in columns:
         shown.add_column(column, overflow="fold")
     for row in rows:

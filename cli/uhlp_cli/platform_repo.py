@@ -17,13 +17,13 @@ from uhlp_cli.new_app import create_with_commit
 from uhlp_core.errors import Conflict
 from uhlp_core.ids import PLATFORM_APP, PRODUCTION_BRANCH
 from uhlp_core.settings import Settings
-from uhlp_state.commits import file_at
+from uhlp_state.commits import file_at, writer_lock
 from uhlp_state.git_repo import read_ref
 from uhlp_state.platform import PLATFORM_FILE, PlatformDefinition
 from uhlp_state.receive import current_platform
 
 ATTEMPTS = 5
-"""Tries to commit while others commit to the same repo."""
+"""Tries to commit while others push to the same repo."""
 
 _FIRST_FILES = {
     "README.md": b"""\
@@ -95,21 +95,22 @@ def _round_trip() -> YAML:
 def _edit(settings: Settings, change: Callable[[list[Any]], bool], message: str) -> str | None:
     """Commit `change` of the list of suspended apps; again from the start if main moved meanwhile."""
     repo = ensure(settings)
-    for attempt in range(1, ATTEMPTS + 1):
-        head = read_ref(repo, PRODUCTION_BRANCH)
-        yaml = _round_trip()
-        document = (yaml.load(file_at(repo, head, PLATFORM_FILE) or b"") if head else None) or {}
-        entries = document.get("suspendedApps") or []
-        if hasattr(entries, "fa"):
-            entries.fa.set_block_style()
-        if not change(entries):
-            return None
-        document["suspendedApps"] = entries
-        changed = io.BytesIO()
-        yaml.dump(document, changed)
-        try:
-            return commit_files(repo, head, {PLATFORM_FILE: changed.getvalue()}, message)
-        except Conflict:
-            if attempt == ATTEMPTS:
-                raise
-    raise AssertionError("the last attempt returns or raises")
+    for _ in range(ATTEMPTS):
+        with contextlib.suppress(Conflict), writer_lock(repo):
+            return _edit_once(repo, change, message)
+    raise Conflict(f"{PLATFORM_FILE} of the platform repo is changed all the time; try again")
+
+
+def _edit_once(repo: Path, change: Callable[[list[Any]], bool], message: str) -> str | None:
+    head = read_ref(repo, PRODUCTION_BRANCH)
+    yaml = _round_trip()
+    document = (yaml.load(file_at(repo, head, PLATFORM_FILE) or b"") if head else None) or {}
+    entries = document.get("suspendedApps") or []
+    if hasattr(entries, "fa"):
+        entries.fa.set_block_style()
+    if not change(entries):
+        return None
+    document["suspendedApps"] = entries
+    changed = io.BytesIO()
+    yaml.dump(document, changed)
+    return commit_files(repo, head, {PLATFORM_FILE: changed.getvalue()}, message)

@@ -69,7 +69,7 @@ def _command(path: str, command: click.Command) -> Lines:
         yield "| option | meaning |"
         yield "|---|---|"
         for names, text in records:
-            yield f"| `{names}` | {_cell(text)} |"
+            yield f"| {_cell(f'`{names}`')} | {_cell(text)} |"
 
 
 def _paragraphs(text: str | None) -> str:
@@ -164,7 +164,10 @@ def _type(schema: Mapping[str, Any]) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
+    """Text in a table's cell: on one line, and nothing in it taken for a border or for HTML."""
+    between_ticks = " ".join(text.replace("|", "\\|").split()).split("`")
+    between_ticks[::2] = [plain.replace("<", "&lt;") for plain in between_ticks[::2]]
+    return "`".join(between_ticks)
 
 
 PAGES: Mapping[str, Callable[[], Lines]] = {

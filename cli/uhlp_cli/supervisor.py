@@ -10,6 +10,7 @@ import fcntl
 import json
 import logging
 import os
+import select
 import shutil
 import signal
 import socket
@@ -80,6 +81,9 @@ class Supervisor:
 
     def start(self) -> None:
         """Start everything and wait until it serves. Raises Unavailable if it does not come up."""
+        self._signals, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_stop_signal)
         if self.settings.embedded_redis:
@@ -124,8 +128,9 @@ class Supervisor:
         code = 1
         try:
             os.setsid()  # Ctrl-C is for the supervisor, which stops the daemons in order.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
             daemon.end_with_parent(parent)
             for other, listener in self._sockets.items():
                 if not name.startswith(other):
@@ -193,7 +198,10 @@ class Supervisor:
         """Keep everything running until a stop signal."""
         while not self._stopping:
             self._reap()
-            time.sleep(TICK if any(not child.pid for child in self._children.values()) else 0.1)
+            due = [child.not_before for child in self._children.values() if not child.pid]
+            select.select([self._signals], [], [], max(0.0, min(due) - time.monotonic()) if due else None)
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._signals, 512)
 
     def _reap(self) -> None:
         """Notice ended children and start them again, after a pause if they keep ending."""

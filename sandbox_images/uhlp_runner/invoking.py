@@ -145,15 +145,18 @@ class Invoker:
             self._loop = asyncio.new_event_loop()
         loop = self._loop
         try:
-            result = loop.run_until_complete(coroutine)
-            left = asyncio.all_tasks(loop)
-            if left:
-                for task in left:
-                    task.cancel()
-                loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-            return result
+            try:
+                return loop.run_until_complete(coroutine)
+            finally:
+                left = asyncio.all_tasks(loop)
+                if left:
+                    for task in left:
+                        task.cancel()
+                    loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        except Exception:
+            raise
         except BaseException:
-            # Interrupted anywhere, the loop may hold tasks and callbacks of this request: start afresh.
+            # Interrupted anywhere, the loop may still hold something of this request: start afresh.
             self._loop = None
             raise
 

@@ -41,7 +41,8 @@ class Jobs:
         self._zygotes: OrderedDict[str, Zygote] = OrderedDict()
         self._components: OrderedDict[str, Sequence[dict[str, Any]]] = OrderedDict()
         self._starting: dict[str, asyncio.Task[list[dict[str, Any]]]] = {}
-        self._running: dict[str, Job] = {}
+        self._running: set[Job] = set()
+        self._served = 0
 
     @property
     def prepared(self) -> list[str]:
@@ -52,6 +53,11 @@ class Jobs:
     def lanes(self) -> list[dict[str, Any]]:
         """As `GET /readyz` answers them."""
         return [{"socket": "execute.sock", "capacity": self._config.concurrency}]
+
+    @property
+    def served(self) -> int:
+        """Requests answered so far."""
+        return self._served
 
     @property
     def active(self) -> int:
@@ -81,7 +87,7 @@ class Jobs:
         request_id = request["requestId"]
         tree = request["context"]["tree"]
         job = Job(self._config, self._log, request)
-        self._running[request_id] = job
+        self._running.add(job)
         try:
             return await job.run(await self._zygote(tree), self._settings)
         except Failure as failed:
@@ -93,15 +99,15 @@ class Jobs:
             lost = Failure(failure.HANDLER_CRASHED, "the process that starts handlers ended; try again")
             return 500, failure_body(request_id, lost)
         finally:
-            del self._running[request_id]
+            self._running.discard(job)
+            self._served += 1
 
     def cancel(self, request_id: str) -> bool:
         """Stop a request's handler; False if there is no such request."""
-        job = self._running.get(request_id)
-        if job is None:
-            return False
-        job.stop(failure.cancelled())
-        return True
+        jobs = [job for job in self._running if job.request_id == request_id]
+        for job in jobs:
+            job.stop(failure.cancelled())
+        return bool(jobs)
 
     def outcome(self, request_id: str) -> Failure | None:
         """Always None: on this lane, which is the main process's, a request's caller is told itself."""
@@ -147,6 +153,7 @@ class Job:
 
     def __init__(self, config: Config, log: Log, request: dict[str, Any]) -> None:
         self._request = request
+        self.request_id: str = request["requestId"]
         self._limits = config.limits
         context = request["context"]
         self._timeout_ms = context.get("timeoutMs") or self._limits["timeoutMs"]

@@ -3,13 +3,23 @@
 import os
 import signal
 from collections.abc import Collection
+from dataclasses import dataclass
 
 PROC = "/proc"
 
 
-def children_of(parent: int) -> list[int]:
-    """The pids of a process's children."""
-    found = []
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process uses, with all that descends from it."""
+
+    processes: int
+    rss_bytes: int
+    cpu_seconds: float
+
+
+def _stats() -> dict[int, list[bytes]]:
+    """The fields of /proc/<pid>/stat after the name, by pid, of every process that can be seen."""
+    found = {}
     for entry in os.listdir(PROC):  # noqa: PTH208 - a Path per process is what this must not cost
         if entry.isdigit():
             try:
@@ -18,9 +28,27 @@ def children_of(parent: int) -> list[int]:
             except OSError:
                 continue  # It ended while we looked.
             # The name is in parentheses and may itself contain spaces and parentheses.
-            if int(text[text.rindex(b")") + 2 :].split(None, 2)[1]) == parent:
-                found.append(int(entry))
+            found[int(entry)] = text[text.rindex(b")") + 2 :].split()
     return found
+
+
+def children_of(parent: int) -> list[int]:
+    """The pids of a process's children."""
+    return [pid for pid, fields in _stats().items() if int(fields[1]) == parent]
+
+
+def usage(root: int) -> Usage:
+    """What a process and its descendants use now; CPU includes children that were reaped."""
+    stats = _stats()
+    family = [root]
+    for member in family:
+        family.extend(pid for pid, fields in stats.items() if int(fields[1]) == member)
+    own = [stats[pid] for pid in family if pid in stats]
+    return Usage(
+        processes=len(own),
+        rss_bytes=sum(int(fields[21]) for fields in own) * os.sysconf("SC_PAGE_SIZE"),
+        cpu_seconds=sum(sum(map(int, fields[11:15])) for fields in own) / os.sysconf("SC_CLK_TCK"),
+    )
 
 
 def kill_descendants(known: Collection[int] = ()) -> None:

@@ -2,19 +2,17 @@
 
 import asyncio
 import json
-import resource
 import signal
 import traceback
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 from urllib.parse import parse_qs, urlsplit
 
-from . import children, failure, http1
+from . import children, failure, http1, leftovers
 from .config import Config
 from .confine import Protection
 from .failure import Failure
 from .http1 import BadRequest
-from .leftovers import kill_descendants
 from .output import Log
 from .request import Malformed, loads, parse
 
@@ -32,6 +30,8 @@ class Engine(Protocol):
     @property
     def active(self) -> int: ...
     @property
+    def served(self) -> int: ...
+    @property
     def lanes(self) -> list[dict[str, Any]]: ...
     async def prepare(self, tree: str, components: list[dict[str, Any]]) -> list[dict[str, Any]]: ...
     async def execute(self, request: dict[str, Any], body: bytes) -> tuple[int, bytes]: ...
@@ -48,7 +48,6 @@ class Server:
         self._log = log
         self._engine = engine
         self._protection = protection
-        self._served = 0
         self._busy = 0
         self._draining = asyncio.Event()
         self._idle = asyncio.Event()
@@ -76,9 +75,9 @@ class Server:
         seen = 0
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            if self._served != seen or self._engine.active:
-                seen = self._served
-                kill_descendants(children.known)
+            if self._engine.served != seen or self._engine.active:
+                seen = self._engine.served
+                leftovers.kill_descendants(children.known)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -167,7 +166,6 @@ class Server:
             status, answer = await self._engine.execute(request, body)
         finally:
             self._busy -= 1
-            self._served += 1
             if not self._busy:
                 self._idle.set()
         return status, answer, request_id
@@ -214,12 +212,13 @@ class Server:
         return 200, {"code": outcome.code, "message": outcome.message}
 
     async def _stats(self, _: Any) -> tuple[int, Any]:
-        here = resource.getrusage(resource.RUSAGE_SELF)
-        below = resource.getrusage(resource.RUSAGE_CHILDREN)
+        usage = leftovers.usage(os.getpid())
         return 200, {
             "active": self._engine.active,
-            "served": self._served,
-            "cpuSeconds": here.ru_utime + here.ru_stime + below.ru_utime + below.ru_stime,
+            "served": self._engine.served,
+            "rssBytes": usage.rss_bytes,
+            "cpuSeconds": usage.cpu_seconds,
+            "children": usage.processes - 1,
         }
 
     async def _drain(self, _: Any) -> tuple[int, Any]:

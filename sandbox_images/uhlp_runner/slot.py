@@ -14,8 +14,8 @@ from .output import Label
 SIZE = 1024
 LABEL_LIMIT = 480
 _CANCEL_AT = 512
-_HEAD = struct.Struct("<dH")
-_IDLE = struct.pack("<d", 0.0)
+_HEAD = struct.Struct("<dQH")
+_IDLE = struct.Struct("<dQ")
 
 
 class Slot:
@@ -23,17 +23,19 @@ class Slot:
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, SIZE)
+        self._served = 0
 
     def begin(self, request: dict[str, Any], deadline: float) -> None:
         """This request runs now, until `deadline` (monotonic seconds) at most."""
         context = request["context"]
         label = f"{request['requestId']}\0{context.get('componentId')}\0{context.get('revision')}".encode()
         label = label[:LABEL_LIMIT]
-        self._memory[: _HEAD.size + len(label)] = _HEAD.pack(deadline, len(label)) + label
+        self._memory[: _HEAD.size + len(label)] = _HEAD.pack(deadline, self._served, len(label)) + label
 
     def end(self) -> None:
         """No request runs. Its label stays, for the output still in the pipes."""
-        self._memory[:8] = _IDLE
+        self._served += 1
+        self._memory[: _IDLE.size] = _IDLE.pack(0.0, self._served)
 
     @property
     def deadline(self) -> float:
@@ -41,9 +43,14 @@ class Slot:
         return float(_HEAD.unpack_from(self._memory)[0])
 
     @property
+    def served(self) -> int:
+        """Requests answered so far on this lane."""
+        return int(_HEAD.unpack_from(self._memory)[1])
+
+    @property
     def label(self) -> Label:
         """Of the request that runs, or that ran last."""
-        length = min(_HEAD.unpack_from(self._memory)[1], LABEL_LIMIT)
+        length = min(_HEAD.unpack_from(self._memory)[2], LABEL_LIMIT)
         text = self._memory[_HEAD.size : _HEAD.size + length].decode(errors="replace")
         parts = text.split("\0")
         return Label(*parts) if len(parts) == 3 else Label()

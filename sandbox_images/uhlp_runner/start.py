@@ -25,6 +25,7 @@ def main(config: Config) -> None:
     """Run an instance until it is drained."""
     # From here on nothing is imported but handlers' code, which must leave no bytecode in its tree.
     sys.dont_write_bytecode = True
+    os.chdir("/")
     protection = confine.shut_in(config)
     confine.adopt_orphans()
     own = OWN_PROCESSES + config.concurrency

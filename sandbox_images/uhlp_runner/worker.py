@@ -11,13 +11,14 @@ import select
 import socket
 import struct
 import sys
+import traceback
 from time import monotonic
 from typing import Any, NoReturn
 
 from . import confine, http1
 from .children import FIRST_INHERITED
 from .http1 import BadRequest
-from .invoking import Invoker
+from .invoking import Invoker, describe
 from .leftovers import kill_descendants
 from .limits import apply_handler
 from .loading import Loader
@@ -214,11 +215,16 @@ class Worker:
         elif order["do"] == "forget":
             self._loader.forget(order["tree"])
         else:
-            for component in order["components"]:
-                self._loader.handler(order["tree"], component["script"], component["function"])
+            why = ""
+            try:
+                for component in order["components"]:
+                    self._loader.handler(order["tree"], component["script"], component["function"])
+            except Exception as error:
+                traceback.print_exc()
+                why = describe(error)
             gc.collect()
             gc.freeze()  # What a revision loaded lives as long as the revision: nothing to collect there.
-            self._control.send(order["tree"].encode())
+            self._control.send(f"{order['tree']} {why}".encode(errors="replace"))
 
 
 def run(settings: dict[str, Any], slot: Slot) -> NoReturn:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import children, failure, http1, worker
+from . import children, failure, http1, worker, zygote
 from .config import Config
 from .failure import Failure
 from .invoking import failure_body
@@ -56,7 +56,7 @@ class Lane:
         self._log = log
         self._workers = workers
         self._loop = asyncio.get_running_loop()
-        self._acks: dict[str, asyncio.Future[None]] = {}
+        self._acks: dict[str, asyncio.Future[str]] = {}
         self._printed: tuple[str | None, int] = (None, 0)
         self._killed: Failure | None = None
         self._closing = False
@@ -65,13 +65,13 @@ class Lane:
         self.pid = 0
         self.lives = asyncio.create_task(self._live())
 
-    async def load(self, tree: str, components: Sequence[dict[str, Any]]) -> None:
-        """Have the worker import a revision, and wait until it has."""
+    async def load(self, tree: str, components: Sequence[dict[str, Any]]) -> str:
+        """Have the worker import a revision; what went wrong, or nothing."""
         ack = self._acks.get(tree)
         if ack is None:
             ack = self._acks[tree] = self._loop.create_future()
             self._tell({"do": "load", "tree": tree, "components": components})
-        await asyncio.shield(ack)
+        return await asyncio.shield(ack)
 
     def forget(self, tree: str) -> None:
         """Have the worker drop a revision."""
@@ -97,17 +97,34 @@ class Lane:
         """Keep a worker on this lane, one after the other, until it is closed."""
         while not self._closing:
             began = time.monotonic()
-            self._killed = None
-            self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            self._control.setblocking(False)
-            outputs = [
-                Collector(self._log, stream, lambda: self.slot.label, self._count)
-                for stream in ("stdout", "stderr")
-            ]
-            inherited = [theirs.fileno(), self._listener.fileno(), *(output.read_end for output in outputs)]
+            try:
+                status = await self._one_life()
+            except OSError as error:
+                self._log.write("error", "runner", f"{self.name}: a worker could not be started: {error}")
+                await asyncio.sleep(RESPAWN_PAUSE_SECONDS)
+                continue
+            kill_descendants(children.known)
+            if self.slot.deadline:
+                self._workers.note(self.slot.label.request_id, self._killed or failure.ended(status))
+                self.slot.end()
+            elif not self._closing and time.monotonic() - began < RESPAWN_PAUSE_SECONDS:
+                await asyncio.sleep(RESPAWN_PAUSE_SECONDS)
+        self._listener.close()
+        self.path.unlink(missing_ok=True)
+
+    async def _one_life(self) -> int:
+        """Start a worker and wait for its end; its wait status. Raises OSError."""
+        self._killed = None
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.setblocking(False)
+        outputs = [
+            Collector(self._log, stream, lambda: self.slot.label, self._count)
+            for stream in ("stdout", "stderr")
+        ]
+        try:
             self.pid = children.start(
                 lambda: worker.run(self._settings, self.slot),
-                inherited,
+                [theirs.fileno(), self._listener.fileno(), *(output.read_end for output in outputs)],
                 outputs[0].write_end,
                 outputs[1].write_end,
             )
@@ -118,21 +135,15 @@ class Lane:
             for tree, components in self._workers.revisions.items():
                 self._tell({"do": "load", "tree": tree, "components": components})
             await children.exit_of(self.pid)
+            children.kill_group(self.pid)
+            return children.reap(self.pid)
+        finally:
             self._loop.remove_reader(self._control)
             self._control.close()
-            children.kill_group(self.pid)
-            status = children.reap(self.pid)
+            theirs.close()
             for output in outputs:
+                output.close_write_end()
                 output.drain()
-            kill_descendants(children.known)
-            if self.slot.deadline:
-                outcome = self._killed or failure.ended(status)
-                self._workers.note(self.slot.label.request_id, outcome)
-                self.slot.end()
-            elif not self._closing and time.monotonic() - began < RESPAWN_PAUSE_SECONDS:
-                await asyncio.sleep(RESPAWN_PAUSE_SECONDS)
-        self._listener.close()
-        self.path.unlink(missing_ok=True)
 
     def _tell(self, order: dict[str, Any]) -> None:
         try:
@@ -142,14 +153,15 @@ class Lane:
 
     def _on_ack(self) -> None:
         try:
-            tree = self._control.recv(worker.CONTROL_BYTES).decode(errors="replace")
+            answer = self._control.recv(worker.CONTROL_BYTES).decode(errors="replace")
         except OSError:
             return
-        if not tree:
+        if not answer:
             self._loop.remove_reader(self._control)
+        tree, _, why = answer.partition(" ")
         ack = self._acks.pop(tree, None)
         if ack is not None and not ack.done():
-            ack.set_result(None)
+            ack.set_result(why)
 
     def _count(self, size: int) -> None:
         request_id = self.slot.label.request_id
@@ -182,6 +194,11 @@ class Workers:
         return list(self.revisions)
 
     @property
+    def served(self) -> int:
+        """Requests answered so far."""
+        return sum(lane.slot.served for lane in self._lanes)
+
+    @property
     def active(self) -> int:
         """Requests that run now."""
         return sum(1 for lane in self._lanes if lane.slot.deadline)
@@ -198,11 +215,17 @@ class Workers:
         probe.close()
         self.revisions[tree] = components
         self.revisions.move_to_end(tree)
-        await asyncio.gather(*(lane.load(tree, components) for lane in self._lanes))
+        try:
+            async with asyncio.timeout(2 * self._settings["limits"]["timeoutMs"] / 1000 + HARD_GRACE_SECONDS):
+                answers = await asyncio.gather(*(lane.load(tree, components) for lane in self._lanes))
+        except TimeoutError:
+            answers = ["a worker did not come to import the handlers; its requests hang"]
+        why = next((answer for answer in answers if answer), None)
+        if why is not None:
+            self._drop(tree)
+            return [zygote.problem(component, None, why) for component in components]
         while len(self.revisions) > KEPT_TREES:
-            old, _ = self.revisions.popitem(last=False)
-            for lane in self._lanes:
-                lane.forget(old)
+            self._drop(next(iter(self.revisions)))
         return []
 
     async def execute(self, request: dict[str, Any], body: bytes) -> tuple[int, bytes]:
@@ -231,7 +254,7 @@ class Workers:
             return 500, failure_body(request_id, failed)
         finally:
             lane.is_relaying = False
-            del self._endings[request_id]
+            self._endings.pop(request_id, None)
 
     def cancel(self, request_id: str) -> bool:
         """Stop a request's handler; False if there is no such request."""
@@ -265,6 +288,11 @@ class Workers:
             lane.drain()
         await asyncio.gather(*(lane.lives for lane in self._lanes))
         self._checks.cancel()
+
+    def _drop(self, tree: str) -> None:
+        del self.revisions[tree]
+        for lane in self._lanes:
+            lane.forget(tree)
 
     def _end_cancelled(self, lane: Lane, request_id: str) -> None:
         if lane.slot.deadline and lane.slot.label.request_id == request_id:

@@ -96,7 +96,7 @@ def stage_commit(
     staged: dict[str, tuple[int, bytes]] = {}
     view = objects.staging(staged)
     root = read_commit(objects, parent).tree if parent else None
-    tree = _stage_tree(view, staged, root, {tuple(_parts(path)): data for path, data in changes.items()})
+    tree = _stage_tree(view, staged, root, {tuple(path_parts(path)): data for path, data in changes.items()})
     commit = Commit()
     commit.tree = ObjectID(tree.encode())
     commit.parents = [ObjectID(parent.encode())] if parent else []
@@ -109,10 +109,13 @@ def stage_commit(
     return StagedCommit(_stage(staged, commit), tree, parent, staged)
 
 
-def _parts(path: str) -> list[str]:
+def path_parts(path: str) -> list[str]:
+    """The names in a path; raises InvalidInput for one that leaves its root or that Git cannot hold."""
     parts = path.split("/")
     if any(part in ("", ".", "..") or part.lower() == ".git" or "\0" in part for part in parts):
-        raise InvalidInput(f"{path[:80]!r} is no path of a file in a repo")
+        raise InvalidInput(
+            f"{path[:80]!r} is no path of a file here: join names by /, such as prompts/hello.yaml"
+        )
     return parts
 
 

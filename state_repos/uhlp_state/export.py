@@ -5,6 +5,7 @@ A tree is written to a temporary folder beside its place and renamed: the name a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -38,14 +39,13 @@ def export_tree(repo: Path, tree: str, target: Path) -> bool:
     building = tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=target.parent)
     try:
         _write(GitTree(open_objects(repo), tree), building)
+        os.chmod(building, FOLDER_MODE)  # noqa: PTH101 (hot)
         Path(building).rename(target)
     except BaseException as error:
         remove_tree(Path(building))
         if isinstance(error, OSError) and target.is_dir():
             return False
         raise
-    # Only now: a folder that may not be written cannot be renamed, since its `..` would change.
-    target.chmod(FOLDER_MODE)
     return True
 
 
@@ -78,9 +78,8 @@ def remove_tree(folder: Path) -> None:
     """
     going = folder
     if not folder.name.startswith(TEMPORARY_PREFIX):
-        going = folder.parent / f"{TEMPORARY_PREFIX}{folder.name}-{os.getpid()}"
+        going = folder.parent / f"{TEMPORARY_PREFIX}{folder.name}-{time.monotonic_ns()}"
         try:
-            folder.chmod(0o700)
             folder.rename(going)
         except FileNotFoundError:
             return
@@ -94,7 +93,11 @@ def remove_tree(folder: Path) -> None:
 def sweep(trees: Path, older_than_seconds: float) -> int:
     """Remove what exporters that were killed have left under `<home>/trees`; tells how many folders."""
     limit = time.time() - older_than_seconds
-    left = [path for path in trees.glob(f"*/{TEMPORARY_PREFIX}*") if path.stat().st_mtime < limit]
-    for path in left:
-        remove_tree(path)
-    return len(left)
+    removed = 0
+    for path in trees.glob(f"*/{TEMPORARY_PREFIX}*"):
+        # Gone in between: its exporter is alive and has finished.
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < limit:
+                remove_tree(path)
+                removed += 1
+    return removed

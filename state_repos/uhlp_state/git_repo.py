@@ -137,7 +137,7 @@ def _loose_refs(repo: Path, folder: str) -> list[tuple[str, str]]:
             name = f"{folder}/{entry.name}"
             if entry.is_dir(follow_symlinks=False):
                 found += _loose_refs(repo, name)
-            elif not name.endswith(".lock"):
+            elif not entry.name.startswith(".") and not name.endswith(".lock"):
                 found.append((name, _commit_id(Path(entry.path).read_bytes(), repo, name)))
     return found
 
@@ -170,7 +170,9 @@ def _require_repo(repo: Path) -> None:
 def create_repo(repo: Path, hooks: Path, max_push_bytes: int) -> bool:
     """Make an empty state repo, whole or not at all; False if somebody else has made it first.
 
-    Written by hand rather than by `git init`, so that no template or setting of the user shapes it.
+    Written by hand rather than by `git init`, so that no template or setting of the user shapes it. Git's
+    default would let a power cut leave a branch that points to a commit which never reached the disk; the
+    repo is the only source of truth here, so `core.fsync` costs each push some 5 ms more.
     """
     if (repo / "HEAD").exists():
         return False
@@ -198,6 +200,7 @@ def _config(hooks: Path, max_push_bytes: int) -> str:
 \tfilemode = true
 \tbare = true
 \tsharedRepository = umask
+\tfsync = committed
 \thooksPath = "{escaped}"
 [gc]
 \tauto = 0

@@ -26,7 +26,7 @@ MAX_PROBLEMS_SHOWN = 50
 """Per push: what fits on two screens. The rest comes after these are mended."""
 MAX_LINE = 400
 """Characters of one line to the pusher."""
-MAX_UPDATES = 200
+MAX_UPDATES = 1000
 """Refs moved by one push; each branch is validated."""
 ZERO_ID = "0" * 40
 """Git's way to say that a ref is not there."""

@@ -20,7 +20,15 @@ from uhlp_core.errors import Conflict, InvalidInput, NotFound
 from uhlp_core.home import Home
 from uhlp_core.ids import PLATFORM_APP, PRODUCTION_BRANCH, check_app_id
 from uhlp_core.store import Store
-from uhlp_state.commits import PLATFORM_AUTHOR, Author, file_at, move_branch, stage_commit, writer_lock
+from uhlp_state.commits import (
+    PLATFORM_AUTHOR,
+    Author,
+    file_at,
+    move_branch,
+    path_parts,
+    stage_commit,
+    writer_lock,
+)
 from uhlp_state.git_objects import open_objects
 from uhlp_state.git_repo import read_ref
 from uhlp_state.git_tree import GitTree, find_entry, is_ancestor, read_commit, resolve_revision
@@ -327,11 +335,7 @@ class StateManager(RuntimeState):
 
 def repo_path(path: str) -> str:
     """The path in the repo of a path below the state root; raises InvalidInput for one that leaves it."""
-    parts = path.split("/")
-    if any(part in ("", ".", "..") or part.lower() == ".git" or "\0" in part for part in parts):
-        raise InvalidInput(
-            f"{path[:80]!r} is no path inside the app's state: join names by /, such as prompts/hello.yaml"
-        )
+    path_parts(path)
     return STATE_ROOT + path
 
 

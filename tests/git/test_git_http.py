@@ -7,7 +7,7 @@ import os
 import pytest
 
 from git.git_world import World, app_files, control, fetch
-from uhlp_control import new_apps
+from uhlp_control import body, new_apps
 from uhlp_core.errors import InvalidInput
 from uhlp_state.git_repo import heads
 
@@ -39,9 +39,7 @@ async def test_push_clone_and_fetch(world, receiver, tmp_path):
         assert "✔ validated main (3 files)" in pushed.stderr
         done = await in_thread(work.run, "clone", "--quiet", f"{address}/git/hello.git", tmp_path / "copy")
         assert done.returncode == 0, done.stderr
-        second = work.commit({"state/prompts/a.yaml": "promptId: a\ntemplate: hi\n"})
-        assert second
-        work.commit({"state/prompts/a.yaml": None})
+        work.commit({"state/notes.txt": "more\n"})
         await in_thread(work.push, f"{address}/git/hello.git")
         copy = type(work)(tmp_path / "copy")
         await in_thread(copy.git, "pull", "--quiet")
@@ -197,7 +195,7 @@ async def test_gzip_bodies(world, receiver, tmp_path):
         url = f"{address}/git/hello.git/git-upload-pack"
         headers = {**UPLOAD, "Content-Encoding": "gzip"}
         status, _sent, body = await post(url, data=gzip.compress(want), headers=headers)
-        assert status == 200 and b"PACK" in body
+        assert status == 200 and b"PACK" in told
         assert (await post(url, data=gzip.compress(want)[:-4], headers=headers))[0] == 400
         assert (await post(url, data=b"no gzip", headers=headers))[0] == 400
         assert (await post(url, data=gzip.compress(want) + b"x", headers=headers))[0] == 400
@@ -206,18 +204,33 @@ async def test_gzip_bodies(world, receiver, tmp_path):
 
 
 async def test_a_gzip_bomb_is_cut_off(tmp_path):
-    """A megabyte that inflates to a gigabyte: refused after the limit, not after the gigabyte."""
+    """An endless list of commands, a few kilobytes when compressed: refused at the limit, not at its end."""
     world = World(tmp_path / "home", max_push_bytes=100_000)
     world.create()
-    bomb = gzip.compress(bytes(64 * 1024 * 1024))
+    command = f"{'0' * 40} {'1' * 40} refs/heads/x".encode()
+    bomb = gzip.compress((b"%04x" % (len(command) + 4) + command) * 500_000)
     async with control(world) as address:
-        status, _sent, _body = await post(
+        status, _, told = await post(
             f"{address}/git/hello.git/git-receive-pack",
             data=bomb,
             headers={**RECEIVE, "Content-Encoding": "gzip"},
         )
-        # Git may have found out first that this is no list of commands.
-        assert status in (413, 500)
+    assert status == 413 and b"more than 1148576 bytes" in told
+
+
+async def test_a_client_that_stops_sending_is_let_go(world, monkeypatch):
+    monkeypatch.setattr(body, "IDLE_SECONDS", 0.1)
+    world.create()
+    async with control(world) as address:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(address.rpartition(":")[2]))
+        writer.write(
+            b"POST /git/hello.git/git-receive-pack HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/x-git-receive-pack-request\r\nContent-Length: 1000\r\n\r\n00"
+        )
+        assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+        await until(lambda: not _git_processes(world))
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_expect_continue(world):

@@ -81,7 +81,7 @@ async def test_paths_that_leave_the_state_are_refused(app, path):
         manager.apply_definition_diff("hello", path, diff_of("a", "b"), "main", "m"),
         manager.get_state_value("hello", path, "a"),
     ):
-        with pytest.raises(InvalidInput, match="is no path inside"):
+        with pytest.raises(InvalidInput, match="is no path of a file"):
             await attempt
     assert heads(repo) == before
 

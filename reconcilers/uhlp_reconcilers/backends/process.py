@@ -45,7 +45,7 @@ class ProcessBackend:
     def __init__(self, home: Home) -> None:
         self._home = home
         self._users = Users(home.root / "users.json")
-        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._children: set[int] = set()
 
     def protection(self) -> tuple[list[str], list[str]]:
         """What an instance started now would have in force, and what it would lack.
@@ -85,7 +85,7 @@ class ProcessBackend:
             await self.remove(found, grace=0)
         try:
             return await asyncio.to_thread(self._start, spec, folder)
-        except (OSError, subprocess.SubprocessError) as error:
+        except OSError as error:
             raise BackendError(f"{spec.instance}: could not be started: {error}") from error
 
     async def list(self) -> list[Instance]:
@@ -121,9 +121,9 @@ class ProcessBackend:
                     await _readable(descriptor)
             finally:
                 os.close(descriptor)
-        child = self._children.pop(instance.pid, None)
-        if child is not None:
-            instance.exit_reason = instance.exit_reason or _described(child.wait())
+        if instance.pid in self._children:
+            self._children.discard(instance.pid)
+            instance.exit_reason = instance.exit_reason or _reap(instance.pid)
         instance.exit_reason = instance.exit_reason or "ended"
 
     def logs(self, instance: Instance) -> Path:
@@ -169,21 +169,26 @@ class ProcessBackend:
             os.chown(folder, uid, uid)
         spec.trees.mkdir(parents=True, exist_ok=True)
         spec.log.parent.mkdir(parents=True, exist_ok=True)
+        command = _command(folder / CONFIG)
         with spec.log.open("ab") as log:
-            child = subprocess.Popen(
-                _command(folder / CONFIG),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={"PATH": os.defpath, "LANG": "C.UTF-8"},
-                cwd="/",
-                start_new_session=True,
+            # Not `subprocess`, whose objects expect their process to end before they do.
+            pid = os.posix_spawn(
+                command[0],
+                command,
+                {"PATH": os.defpath, "LANG": "C.UTF-8"},
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, log.fileno(), 1),
+                    (os.POSIX_SPAWN_DUP2, log.fileno(), 2),
+                ],
+                setsid=True,
+                setsigmask=(),
             )
         # Not reaped before `wait` asks, so its entry in /proc is there whatever has become of it.
-        process = procfs.read(child.pid)
+        process = procfs.read(pid)
         assert process is not None, "a child that was not reaped is in /proc"
-        _write(folder / RECORD, record | {"pid": child.pid, "startTicks": process.started})
-        self._children[child.pid] = child
+        _write(folder / RECORD, record | {"pid": pid, "startTicks": process.started})
+        self._children.add(pid)
         found = self._read(folder)
         assert found is not None, "the record was just written"
         return found
@@ -274,7 +279,9 @@ def _write(path: Path, document: dict[str, Any]) -> None:
     draft.replace(path)
 
 
-def _described(status: int) -> str:
+def _reap(pid: int) -> str:
+    """Take the status of a child that has ended, and say it."""
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
 
 

@@ -1,0 +1,116 @@
+"""The first start of an empty home, as `make run` does it: the examples are there, and they really work."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.platform_under_test import Platform, until
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.fixture(scope="module")
+def first() -> Iterator[Platform]:
+    platform = Platform(Path(tempfile.mkdtemp(prefix="uh-", dir="/tmp")))
+    try:
+        platform.start("--json")
+        until(lambda: platform.request("GET", "/", app="notes").status == 200, "the examples are pushed")
+        yield platform
+    finally:
+        platform.close()
+
+
+def test_the_template_greets(first: Platform) -> None:
+    assert first.answer("hello") == {"message": "Hello, world!"}
+    assert first.answer("hello", "/hello/w%C3%B6rld") == {"message": "Hello, wörld!"}
+
+
+def test_notes_are_kept_checked_and_counted(first: Platform) -> None:
+    def send(method: str, path: str, text: str | None = None) -> tuple[int, object]:
+        answer = first.request(
+            method, path, app="notes", body=text, headers={"Content-Type": "application/json"}
+        )
+        return answer.status, answer.json if answer.body else None
+
+    status, made = send("POST", "/api/notes", '{"title": "Milk", "text": "two litres"}')
+    assert status == 201
+    assert isinstance(made, dict)
+    path = f"/api/notes/{made['id']}"
+    status, found = send("GET", path)
+    assert (status, found) == (200, made)
+    status, problem = send("POST", "/api/notes", '{"text": 5}')
+    assert status == 422
+    assert isinstance(problem, dict)
+    assert problem["code"] == "REQUEST_SCHEMA_VIOLATION"
+    assert send("POST", "/api/notes", "{")[0] == 400
+    assert send("GET", "/api/notes/999999")[0] == 404
+    assert send("DELETE", path)[0] in (200, 204)
+    assert send("GET", path)[0] == 404
+
+
+def test_notes_are_not_lost_when_many_write_at_once(first: Platform) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def write(number: int) -> int:
+        return first.request(
+            "POST",
+            "/api/notes",
+            app="notes",
+            body=f'{{"title": "n{number}", "text": "x"}}',
+            headers={"Content-Type": "application/json"},
+        ).status
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(write, range(40))) == {201}
+    titles = [note["title"] for note in first.answer("notes", "/api/notes")["notes"]]
+    assert sorted(title for title in titles if title.startswith("n")) == sorted(f"n{n}" for n in range(40))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("by", ["host", "path"])
+def test_a_real_browser_shows_the_notes(first: Platform, by: str) -> None:
+    made = first.request(
+        "POST",
+        "/api/notes",
+        app="notes",
+        body='{"title": "Seen by a browser", "text": "yes"}',
+        headers={"Content-Type": "application/json"},
+    )
+    assert made.status == 201
+    port = first.state["port"]
+    url = f"http://notes.localhost:{port}/" if by == "host" else f"http://localhost:{port}/apps/notes/"
+    with tempfile.TemporaryDirectory(prefix="uc-") as profile:
+        done = subprocess.run(
+            [
+                str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+                "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                "--disable-quic", f"--user-data-dir={profile}", "--virtual-time-budget=5000", "--dump-dom", url,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )  # fmt: skip
+    assert "Seen by a browser" in done.stdout, done.stderr[-2000:]
+
+
+def test_a_second_start_finds_the_examples_and_their_data(fresh_platform: Callable[..., Platform]) -> None:
+    platform = fresh_platform()
+    platform.start("--json")
+    until(lambda: platform.request("GET", "/", app="notes").status == 200, "the examples are pushed")
+    body = '{"title": "kept", "text": "x"}'
+    headers = {"Content-Type": "application/json"}
+    assert platform.request("POST", "/api/notes", app="notes", body=body, headers=headers).status == 201
+    assert platform.stop() == 0
+    platform.start("--json")
+    until(lambda: platform.request("GET", "/api/notes", app="notes").status == 200, "the notes app serves")
+    assert [note["title"] for note in platform.answer("notes", "/api/notes")["notes"]] == ["kept"]
+
+
+def test_two_platforms_cannot_share_a_home(first: Platform) -> None:
+    second = first.uhlp("up", "--port", "0")
+    assert second.code == 1
+    assert "already running" in second.err

@@ -1,0 +1,101 @@
+"""`uhlp_sdk` inside a sandbox, against an MCP server in the instance's folder."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from runner.conftest import Start
+from runner.sandbox import Sandbox
+
+CODE = """
+from uhlp_sdk import ToolError, call_tool, state
+
+def healthy(input, context):
+    return "well"
+
+def uses_state(input, context):
+    state.set("a", {"b": 1}, ttl_seconds=5)
+    return [state.get("a"), state.get("none", "default"), state.increment("n", 2), state.delete("a")]
+
+def fails(input, context):
+    try:
+        call_tool("app.fails", {})
+    except ToolError as error:
+        return [error.code, error.message]
+
+def echoes(input, context):
+    return call_tool("app.text", {"a": 1})
+"""
+
+
+def answer(call: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    name, arguments = call["name"], call["arguments"]
+    key = arguments.get("key")
+    if name == "core.state.setRuntimeValue":
+        values[key] = arguments["value"]
+        assert arguments["ttlSeconds"] == 5
+        return {"structuredContent": {"success": True}, "content": []}
+    if name == "core.state.getRuntimeValue":
+        return {"structuredContent": {"found": key in values, "value": values.get(key)}, "content": []}
+    if name == "core.state.incrementRuntimeValue":
+        return {"structuredContent": {"value": arguments["amount"]}, "content": []}
+    if name == "core.state.deleteRuntimeValue":
+        return {"structuredContent": {"success": values.pop(key, None) is not None}, "content": []}
+    if name == "app.fails":
+        text = [{"type": "text", "text": "no luck"}]
+        return {"isError": True, "structuredContent": {"code": "NO_LUCK"}, "content": text}
+    return {"content": [{"type": "text", "text": json.dumps(arguments)}]}
+
+
+@asynccontextmanager
+async def mcp_server(sandbox: Sandbox) -> AsyncIterator[str]:
+    values: dict[str, Any] = {}
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"POST /mcp HTTP/1.1\r\n")
+                length = int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0])
+                message = json.loads(await reader.readexactly(length))
+                assert message["method"] == "tools/call"
+                result = answer(message["params"], values)
+                body = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}).encode()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        except EOFError:
+            writer.close()
+
+    path = sandbox.instance.dir / "mcp.sock"
+    server = await asyncio.start_unix_server(serve, path)
+    path.chmod(0o666)
+    async with server:
+        yield f"unix:{path}"
+
+
+async def test_state_and_the_count_of_calls(start: Start) -> None:
+    sandbox = await start(CODE)
+    async with mcp_server(sandbox) as endpoint:
+        for _ in range(2):
+            status, body = await sandbox.execute("uses_state", mcp_endpoint=endpoint)
+            assert (status, body["data"]) == (200, [{"b": 1}, "default", 2, True])
+            calls = {call["tool"]: call["count"] for call in body["metrics"]["mcp_calls"]}
+            assert calls == {
+                "core.state.setRuntimeValue": 1,
+                "core.state.getRuntimeValue": 2,
+                "core.state.incrementRuntimeValue": 1,
+                "core.state.deleteRuntimeValue": 1,
+            }
+            assert all(call["total_duration_ms"] > 0 for call in body["metrics"]["mcp_calls"])
+
+
+async def test_errors(start: Start) -> None:
+    sandbox = await start(CODE)
+    async with mcp_server(sandbox) as endpoint:
+        _, body = await sandbox.execute("fails", mcp_endpoint=endpoint)
+        assert body["data"] == ["NO_LUCK", "app.fails: no luck"]
+        _, body = await sandbox.execute("echoes", mcp_endpoint=endpoint)
+        assert json.loads(body["data"]) == {"a": 1}
+    _, body = await sandbox.execute("fails", mcp_endpoint=f"unix:{sandbox.instance.dir}/none.sock")
+    assert body["data"][0] == "MCP_UNREACHABLE"
