@@ -28,10 +28,9 @@ _log = logging.getLogger(__name__)
 class NewApps:
     """Repos that this process has made and that have no branch yet."""
 
-    def __init__(self, settings: Settings, grace_seconds: float = GRACE_SECONDS) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._home = settings.home
-        self._grace = grace_seconds
         self._last_used: dict[str, float] = {}
         self._in_use: dict[str, int] = {}
 
@@ -78,8 +77,8 @@ class NewApps:
     async def sweep_forever(self) -> None:
         """Remove repos whose first push was refused, or never came."""
         while True:
-            await asyncio.sleep(self._grace / 4)
-            limit = time.monotonic() - self._grace
+            await asyncio.sleep(GRACE_SECONDS / 4)
+            limit = time.monotonic() - GRACE_SECONDS
             for app in [app for app, used in self._last_used.items() if used < limit]:
                 if app not in self._in_use:
                     del self._last_used[app]

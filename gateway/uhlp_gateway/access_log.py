@@ -35,6 +35,8 @@ class AccessLine(NamedTuple):
     status: int
     seconds: float
     bytes: int
+    detail: str = ""
+    """What the client was not told: why a result could not be sent."""
 
 
 class AccessLog:
@@ -105,4 +107,6 @@ def _format(line: AccessLine) -> bytes:
         "bytes": line.bytes,
         "message": f"{line.method} {line.path} {line.status} {milliseconds} ms",
     }
+    if line.detail:
+        document["detail"] = line.detail
     return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)

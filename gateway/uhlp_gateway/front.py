@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 class Exchange:
     """What is known of one request so far."""
 
-    __slots__ = ("component", "path", "prefix", "request", "request_id", "table")
+    __slots__ = ("component", "detail", "path", "prefix", "request", "request_id", "table")
 
     def __init__(self, request: web.BaseRequest, request_id: str, path: str) -> None:
         self.request = request
@@ -49,6 +49,8 @@ class Exchange:
         """Raw, with query, as the app sees it."""
         self.prefix = ""
         """What was taken off the path that the client asked for."""
+        self.detail = ""
+        """For the app's log only."""
         self.table: Table | None = None
         self.component: Component | None = None
 
@@ -196,17 +198,7 @@ class Front:
         try:
             return respond(reply, component.response_schema, exchange.request_id)
         except BadResult as error:
-            _log.error(
-                "%s",
-                error,
-                extra={
-                    "app": table.app,
-                    "deployment": table.deployment,
-                    "commit": table.commit,
-                    "component": component.id,
-                    "requestId": exchange.request_id,
-                },
-            )
+            exchange.detail = str(error)
             code = "RESPONSE_SCHEMA_VIOLATION" if isinstance(error, ResponseSchemaViolation) else "BAD_RESULT"
             raise Problem(
                 502, code, "the handler returned something that cannot be sent; the app's log says more"
@@ -238,6 +230,7 @@ class Front:
                 status,
                 seconds,
                 size,
+                exchange.detail,
             )
         )
 

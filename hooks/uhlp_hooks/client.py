@@ -64,7 +64,9 @@ def request(hook: str, updates: str, wait: float) -> bytes:
         "repo": quote(here),
         "objects": quote(objects) if objects else "null",
         "alternates": strings(alternates.split(":") if alternates else []),
-        "updates": "[" + ",".join(strings(line.split(" ", 2)) for line in updates.splitlines()) + "]",
+        "updates": "["
+        + ",".join(strings(line.split(" ", 2)) for line in updates.removesuffix("\n").split("\n"))
+        + "]",
         "pusher": quote(pusher or f"uid {posix.getuid()}"),
         "wait": str(wait),
     }

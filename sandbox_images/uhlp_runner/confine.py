@@ -23,6 +23,9 @@ SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/proc")
 
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
+OWN_PROCESS_COUNT = "own process count"
+"""A user namespace counts its processes by itself, whatever else the same user runs."""
+
 _OWN_SPACES = (
     namespaces.CLONE_NEWNS | namespaces.CLONE_NEWNET | namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
 )
@@ -62,13 +65,15 @@ def shut_in(config: Config) -> Protection:
         has_spaces = protection.take(
             "own users, mounts, network, IPC", lambda: _own_users(uid, gid, _OWN_SPACES)
         )
+        if has_spaces:
+            protection.in_force.append(OWN_PROCESS_COUNT)
     has_tmp = has_spaces and protection.take("private /tmp, home hidden", lambda: _hide(config))
     if has_spaces:
         protection.take("other users' processes hidden", namespaces.own_proc)
     tmp = "/tmp" if has_tmp else f"{config.dir}/tmp"  # noqa: S108
     if is_root and uid != 0:
         protection.take("user of its own", lambda: _become(uid, gid))
-        protection.take("own process count", lambda: _own_users(uid, gid, 0))
+        protection.take(OWN_PROCESS_COUNT, lambda: _own_users(uid, gid, 0))
     elif is_root:
         protection.missing.append("user of its own: none was given, so handlers run as root")
     protection.take("no new user namespaces", namespaces.forbid_more)

@@ -29,7 +29,7 @@ def main(config: Config) -> None:
     protection = confine.shut_in(config)
     confine.adopt_orphans()
     own = OWN_PROCESSES + config.concurrency
-    if "own process count" not in protection.in_force:
+    if confine.OWN_PROCESS_COUNT not in protection.in_force:
         own += leftovers.tasks_of(os.getuid())
     processes = own + config.limits["maxProcesses"]
     # More than handlers get: the runner must be able to start a process when they have used up theirs.

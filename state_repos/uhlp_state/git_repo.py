@@ -60,7 +60,8 @@ def heads(repo: Path) -> dict[str, str]:
     for _ in range(HEADS_ATTEMPTS):
         try:
             before = _stamp(repo)
-            found = dict(_packed_after_loose(repo))
+            loose = _loose_refs(repo, "refs/heads")
+            found = _packed_refs(repo) | dict(loose)
         except FileNotFoundError:
             _require_repo(repo)
             continue
@@ -77,7 +78,7 @@ def refs_fingerprint(repo: Path) -> Fingerprint:
 
     It is made of the time stamps of folders (every ref update makes and renames a lock file in the ref's
     folder). A folder touched in this very moment may be touched again without a new time stamp; then the
-    print equals no other, so that the caller looks once more.
+    print equals no other, so that the caller looks once more. Take it before reading the heads.
 
     Raises:
         NotFound: there is no such repo.
@@ -125,11 +126,6 @@ def _stamp_or_none(repo: Path) -> Fingerprint | None:
         return None
 
 
-def _packed_after_loose(repo: Path) -> list[tuple[str, str]]:
-    loose = _loose_refs(repo, "refs/heads")
-    return [*_packed_refs(repo).items(), *loose]
-
-
 def _loose_refs(repo: Path, folder: str) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     with os.scandir(repo / folder) as entries:
@@ -148,7 +144,8 @@ def _packed_refs(repo: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     found = {}
-    for line in os.fsdecode(text).splitlines():
+    # Not splitlines(): a branch name may hold characters that Unicode takes for line ends.
+    for line in os.fsdecode(text).split("\n"):
         commit, _, name = line.partition(" ")
         if name and is_object_id(commit):
             found[name] = commit

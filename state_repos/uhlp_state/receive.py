@@ -169,7 +169,8 @@ def _plain(line: str) -> str:
 def parse_updates(text: str) -> list[RefUpdate]:
     """Read what Git writes to a hook's standard input; raises InvalidInput."""
     updates = []
-    for line in text.splitlines():
+    # Not splitlines(): a branch name may hold characters that Unicode takes for line ends.
+    for line in text.removesuffix("\n").split("\n"):
         fields = line.split(" ", 2)
         if len(fields) != 3:
             raise InvalidInput(f"not a ref update: {line[:80]!r}")

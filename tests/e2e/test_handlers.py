@@ -70,7 +70,8 @@ def bytes_(input, context):
 """
 
 FUNCTIONS = (
-    "fine", "echo", "raises", "hangs", "exits", "greedy", "chatty", "odd", "bomb", "refuses", "cookies", "bytes_",
+    "fine", "echo", "raises", "hangs", "exits", "greedy", "chatty", "odd", "bomb", "refuses",
+    "cookies", "bytes_",
 )  # fmt: skip
 
 FAILURES = {

@@ -58,8 +58,6 @@ class Sandbox:
             server.close()
         for writer in tuple(self._writers):
             writer.transport.abort()
-        for server in self._servers:
-            await server.wait_closed()
         self._servers.clear()
         for path in (*self.sockets, self.folder / "execute.sock"):
             path.unlink(missing_ok=True)

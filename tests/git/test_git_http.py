@@ -105,7 +105,7 @@ async def test_a_pack_beyond_the_limit_is_refused(tmp_path):
 
 
 async def test_a_refused_first_push_leaves_no_app(world, receiver, tmp_path, monkeypatch):
-    monkeypatch.setattr(new_apps.NewApps.__init__, "__defaults__", (0.2,))
+    monkeypatch.setattr(new_apps, "GRACE_SECONDS", 0.2)
     work = world.clone(tmp_path / "work")
     work.commit({"state/app_definition.yaml": "appId: [\n"})
     async with control(world) as address:
@@ -179,7 +179,7 @@ async def test_content_types_are_enforced(world):
                     f"{address}/git/hello.git/{service}", data=b"0000", headers={"Content-Type": content}
                 )
                 assert status == 415
-        status, sent, _body = await post(
+        status, sent, _ = await post(
             f"{address}/git/hello.git/git-receive-pack", data=b"0000", headers=RECEIVE
         )
         assert (status, sent["Content-Type"]) == (200, "application/x-git-receive-pack-result")
@@ -194,7 +194,7 @@ async def test_gzip_bodies(world, receiver, tmp_path):
         await in_thread(work.push, f"{address}/git/hello.git")
         url = f"{address}/git/hello.git/git-upload-pack"
         headers = {**UPLOAD, "Content-Encoding": "gzip"}
-        status, _sent, body = await post(url, data=gzip.compress(want), headers=headers)
+        status, _, told = await post(url, data=gzip.compress(want), headers=headers)
         assert status == 200 and b"PACK" in told
         assert (await post(url, data=gzip.compress(want)[:-4], headers=headers))[0] == 400
         assert (await post(url, data=b"no gzip", headers=headers))[0] == 400
@@ -236,7 +236,7 @@ async def test_a_client_that_stops_sending_is_let_go(world, monkeypatch):
 async def test_expect_continue(world):
     world.create()
     async with control(world) as address:
-        status, _sent, _body = await post(
+        status, _, _ = await post(
             f"{address}/git/hello.git/git-receive-pack", data=b"0000", headers=RECEIVE, expect100=True
         )
         assert status == 200

@@ -93,6 +93,17 @@ def test_the_platforms_own_refs_are_hidden(judged, tmp_path):
     assert done.returncode == 1 and "hidden ref" in done.stderr
 
 
+def test_a_branch_name_with_a_line_separator_is_one_name(judged, tmp_path):
+    """U+2028 ends a line for Unicode, but not for Git."""
+    repo, work = judged.create(), judged.clone(tmp_path / "work")
+    branch = f"x\u2028{'0' * 40}"
+    assert work.push(repo, f"main:refs/heads/{branch}").returncode == 0
+    work.git("--git-dir", repo, "pack-refs", "--all")
+    assert heads(repo) == {branch: work.git("rev-parse", "HEAD")}
+    work.commit(BROKEN)
+    assert work.push(repo, f"main:refs/heads/{branch}").returncode == 1
+
+
 def test_tags_are_taken(judged, tmp_path):
     repo, work = judged.create(), judged.clone(tmp_path / "work")
     work.git("tag", "-a", "v1", "-m", "one")

@@ -121,7 +121,7 @@ class Sandbox:
 
     def processes(self) -> list[int]:
         """The processes of the app's own user, zombies left out."""
-        uid = self.instance.dir.stat().st_uid
+        uid = self.instance.dir.stat().st_gid
         return [
             process.pid
             for process in procfs.everything()

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import threading
 from pathlib import Path
 
 import pytest
@@ -34,6 +33,9 @@ def lists(input, context):
 
 def writes(input, context):
     return attempt(lambda: open(input["path"], "w").close())
+
+def removes(input, context):
+    return attempt(lambda: os.unlink(input["path"]))
 
 def connects(input, context):
     return attempt(lambda: socket.create_connection(("127.0.0.1", input["port"]), 2))
@@ -118,7 +120,17 @@ async def test_processes(start: Start) -> None:
         assert (await sandbox.execute("kills", data={"pid": pid}))[1]["data"] == "refused"
         assert (await sandbox.execute("traces", data={"pid": pid}))[1]["data"] == "refused"
     assert sandbox.instance.alive
-    assert threading.main_thread().is_alive()
+
+
+async def test_what_the_daemon_trusts(start: Start) -> None:
+    sandbox = await start(CODE)
+    for name in ("instance.json", "runner.json"):
+        path = str(sandbox.instance.dir / name)
+        for function in ("reads", "writes", "removes"):
+            assert (await sandbox.execute(function, data={"path": path}))[1]["data"] == "refused", (
+                function,
+                name,
+            )
 
 
 @pytest.mark.parametrize("function", ["mounts", "makes_users", "becomes_root"])

@@ -166,7 +166,10 @@ class ProcessBackend:
         _write(folder / RECORD, record)
         _write(folder / CONFIG, _config(spec, folder, self._home.root, uid))
         if uid is not None:
-            os.chown(folder, uid, uid)
+            # The app makes its sockets here, and must neither remove nor replace what the daemon trusts:
+            # in a sticky folder of root's only root removes root's files.
+            os.chown(folder, 0, uid)
+            folder.chmod(0o1770)
         spec.trees.mkdir(parents=True, exist_ok=True)
         spec.log.parent.mkdir(parents=True, exist_ok=True)
         command = _command(folder / CONFIG)
@@ -274,7 +277,7 @@ def _record(folder: Path) -> dict[str, Any]:
 def _write(path: Path, document: dict[str, Any]) -> None:
     """Replace a file in one step: a reader sees the old or the new, never half."""
     draft = path.with_suffix(".new")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w") as file:
         json.dump(document, file)
     draft.replace(path)
 

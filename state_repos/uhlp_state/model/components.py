@@ -21,7 +21,7 @@ class HandlerType(StrEnum):
 
 
 class ResultFormat(StrEnum):
-    """What the gateway expects of a result (specification 2.4)."""
+    """What kind of result a component promises (specification 2.4)."""
 
     GENERIC = "generic"
     HTTP_RESPONSE = "httpResponse"
@@ -71,8 +71,9 @@ class ComponentDefinition(Model):
     task_details: dict[str, str] = Field(default_factory=dict)
     """For JIT `script`, `function` and `language` (python, the default); for LLM `prompt_template`;
     for WORKFLOW `workflowId`. Paths are relative to `state/`."""
-    expected_result_format: Annotated[ResultFormat, *any_case(ResultFormat)] = ResultFormat.GENERIC
-    """`generic` (default), `httpResponse` or `error`."""
+    expected_result_format: Annotated[ResultFormat, *any_case(ResultFormat)] | None = None
+    """`generic`: any result is data, answered as JSON. `httpResponse`: a result without `statusCode` is a
+    failure. Without it the result's shape decides."""
     route_matcher: RouteMatcher | None = None
     """The HTTP requests that it answers; none if it is called by other means only."""
     configuration_overrides: dict[str, JsonValue] = Field(default_factory=dict)
