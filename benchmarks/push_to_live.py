@@ -3,12 +3,16 @@
 Also with a thousand apps on the platform instead of one.
 """
 
+import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from benchmarks.measuring import Row, at_most, interleaved, running_platform
 from e2e.platform_under_test import Clone, Platform, answering, app_files, until
+from uhlp_state.commits import move_branch, stage_commit
+from uhlp_state.git_repo import create_repo
 
 ROUNDS = 20
 MANY = 1000
@@ -47,8 +51,6 @@ def rows() -> list[Row]:
 
 def _timed_push(clone: Clone, remote: str) -> float:
     """Milliseconds of the push alone; it returns when the commit is live."""
-    import time
-
     started = time.perf_counter()
     pushed = clone.push(remote, "HEAD:main")
     spent = (time.perf_counter() - started) * 1000
@@ -57,8 +59,6 @@ def _timed_push(clone: Clone, remote: str) -> float:
 
 
 def _median(values: list[float]) -> float:
-    import statistics
-
     return statistics.median(values)
 
 
@@ -74,15 +74,14 @@ def _reference_remote(platform: Platform) -> Path:
 
 def _add_sleeping_apps(platform: Platform) -> None:
     """Apps that are served but run nothing until asked, made in process: they are the backdrop only."""
-    from uhlp_state.commits import commit_files
-    from uhlp_state.git_repo import create_repo
-
     for number in range(MANY - 1):
         name = f"app-{number}"
         files = app_files(name, answering(name), pool=ASLEEP)
         create_repo(platform.repo(name), platform.home / "hooks", 1 << 20)
-        commit_files(
-            platform.repo(name), "main", {path: text.encode() for path, text in files.items()}, "First"
+        first = stage_commit(
+            platform.repo(name), None, {path: text.encode() for path, text in files.items()}, "First"
         )
+        first.write(platform.repo(name))
+        assert move_branch(platform.repo(name), "main", None, first.commit)
     last = f"app-{MANY - 2}"
     until(lambda: platform.request("GET", "/", app=last).status == 200, "the last app serves", 300)

@@ -13,7 +13,7 @@ from uhlp_gateway.respond import HOP_BY_HOP
 MAX_QUERY_FIELDS = 1000
 """Parameters of one query; a person's form has dozens."""
 
-_DROPPED = HOP_BY_HOP | {"expect", "x-request-id", "x-trace-id", "x-uhlp-internal"}
+_DROPPED = HOP_BY_HOP | {"expect", "x-request-id", "x-trace-id"}
 """Headers that end here: they speak about this hop, or are told in a field of their own."""
 
 

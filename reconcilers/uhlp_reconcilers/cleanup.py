@@ -140,7 +140,7 @@ class Cleanup:
         if not apps:
             return  # Rather an unreachable folder than no app at all.
         for folder in self._home.trees.iterdir():
-            if folder.name not in apps and _age(folder) > ORPHAN_GRACE:
+            if folder.is_dir() and folder.name not in apps and _age(folder) > ORPHAN_GRACE:
                 remove_tree(folder)
                 log.info("removed the trees of a deleted app", extra={"app": folder.name})
 

@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 MAX_REQUEST = 4 * 1024 * 1024
 """A push of ten thousand refs fits; nothing sensible is larger."""
 
+QUIET_SECONDS = 0.5
+"""Steps of a rollout that is faster than this would only flicker past."""
+
 _BRANCH = "refs/heads/"
 _REMEMBERED_STARTS = 256
 
@@ -96,6 +99,7 @@ class ReceiveDoor:
         log.info("pushed by %s", request.get("pusher") or "unknown", extra={"app": app})
         await self._registry.discover(app)
         wait = min(float(request["wait"]), self._settings.push_wait_seconds)
+        deadline = time.monotonic() + wait
         for _, new, ref in request["updates"]:
             if not ref.startswith(_BRANCH) or new == ZERO_ID or app == PLATFORM_APP:
                 continue
@@ -106,24 +110,21 @@ class ReceiveDoor:
                     f"· kept {ref.removeprefix(_BRANCH)}; only main, preview/* and proposals/** are served",
                 )
             elif wait > 0:
-                await self._tell_rollout(deployment, new, wait, writer)
+                await self._tell_rollout(deployment, new, deadline, writer)
         return 0
 
     async def _tell_rollout(
-        self, deployment: Deployment, commit: str, wait: float, writer: asyncio.StreamWriter
+        self, deployment: Deployment, commit: str, deadline: float, writer: asyncio.StreamWriter
     ) -> None:
+        """Print how a commit comes into force, until it is or the deadline has passed."""
         started = self._started.pop(commit, time.monotonic())
         last = Progress(done=False, live=False, message="waiting for the registry")
-        told = False
-        follow = self._rollouts.follow(deployment.id, commit, wait)
+        follow = self._rollouts.follow(deployment.id, commit, deadline - time.monotonic())
         async with contextlib.aclosing(follow):
             async for last in follow:
-                if last.done:
-                    break
-                if told or time.monotonic() - started > 1:
+                if not last.done and time.monotonic() - started > QUIET_SECONDS:
                     _say(writer, f"· {last.message}")
                     await writer.drain()
-                    told = True
         seconds = time.monotonic() - started
         if last.live:
             note = f" ({last.message})" if last.message else ""

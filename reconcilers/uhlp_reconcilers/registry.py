@@ -18,7 +18,7 @@ from uhlp_core.store import Store
 from uhlp_reconcilers.outcome import Done, Gone, Outcome, Stalled
 from uhlp_state.applied import applied_revision, note_applied
 from uhlp_state.documents import RegistryDoc, Revision
-from uhlp_state.export import export_tree
+from uhlp_state.export import export_tree, remove_tree
 from uhlp_state.git_objects import open_objects
 from uhlp_state.git_repo import heads, read_ref
 from uhlp_state.git_tree import GitTree, read_commit
@@ -64,6 +64,7 @@ class Registry:
 
     async def start(self) -> None:
         """Take over what an earlier process had published, so that deletions meanwhile are noticed."""
+        await asyncio.to_thread(self._discard_trees_of_another_boot)
         self.platform = await asyncio.to_thread(self._read_platform)
         published = [Deployment.parse(raw.decode()) for raw in await self._redis.smembers(keys.DEPLOYMENTS)]
         for deployment in published:
@@ -97,6 +98,15 @@ class Registry:
         if not now.deployments:
             self._apps.pop(app)
         return list(now.deployments)
+
+    def _discard_trees_of_another_boot(self) -> None:
+        """Exported files are not forced to the disk; after a power cut they may be empty. Git has them."""
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        marker = self._home.trees / ".boot"
+        if marker.exists() and marker.read_text() != boot:
+            for tree in self._home.trees.glob("*/*"):
+                remove_tree(tree)
+        marker.write_text(boot)
 
     def _present_apps(self) -> set[str]:
         return {path.stem for path in self._home.repos.iterdir() if path.suffix == ".git"}

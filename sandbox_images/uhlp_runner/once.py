@@ -42,9 +42,9 @@ def serve(loader: Loader | None = None) -> "NoReturn":
 
     `loader` holds what a warm parent has imported already; a fresh interpreter has none.
     """
-    _die_with_channel()
     size = int.from_bytes(_read_exactly(4), "little")
     settings, request = marshal.loads(_read_exactly(size))  # noqa: S302 - the sender is the runner itself
+    _die_with_channel()
     apply_request(settings["limits"])
     if loader is None:
         loader = Loader(settings["trees"], settings["environment"])
@@ -56,6 +56,7 @@ def serve(loader: Loader | None = None) -> "NoReturn":
             stream.flush()
         except Exception:  # noqa: S112 - the handler closed or replaced it; its answer is due all the same
             continue
+    fcntl.fcntl(CHANNEL, fcntl.F_SETFL, 0)  # Room for more of the answer would be signalled as well.
     _write(status.to_bytes(2, "little") + len(body).to_bytes(4, "little") + body)
     # Not exit(): threads the handler left behind, and its atexit functions, are not waited for.
     os._exit(0)
@@ -64,11 +65,17 @@ def serve(loader: Loader | None = None) -> "NoReturn":
 def _die_with_channel() -> None:
     """Have the kernel kill this process when the runner's end of the channel closes.
 
-    The runner may itself be killed at any moment, and no handler may run on without it.
+    The runner may itself be killed at any moment, and no handler may run on without it. Data would raise
+    the signal too, so this must come after the request was read; nothing follows it.
     """
     fcntl.fcntl(CHANNEL, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(CHANNEL, F_SETSIG, SIGKILL)
-    fcntl.fcntl(CHANNEL, fcntl.F_SETFL, fcntl.fcntl(CHANNEL, fcntl.F_GETFL) | fcntl.FASYNC)
+    fcntl.fcntl(CHANNEL, fcntl.F_SETFL, fcntl.FASYNC | os.O_NONBLOCK)
+    try:
+        os.read(CHANNEL, 1)
+        os._exit(0)  # It closed before the signal was asked for.
+    except BlockingIOError:
+        return
 
 
 def _read_exactly(size: int) -> bytes:

@@ -44,7 +44,7 @@ async def test_a_request_is_sent_as_specified_and_its_result_returned(stage: Sta
         "revision": "c" * 40,
         "tree": "d" * 40,
         "taskDetails": {"script": "handler.py", "function": "handle"},
-        "expectedResultFormat": "generic",
+        "expectedResultFormat": None,
         "timeoutMs": 30000,
     }
 
