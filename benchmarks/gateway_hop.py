@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--lanes", type=int, default=4, help="workers of the runner")
+    parser.add_argument("--lanes", type=int, default=8, help="workers of the runner")
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         sys.exit("this benchmark needs the load generator wrk (apt-get install wrk)")

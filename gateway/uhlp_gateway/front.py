@@ -4,14 +4,11 @@ Each step raises Problem to end a request early; everything is answered here, in
 can wait (log files, Redis) is touched on the way.
 """
 
-import asyncio
 import logging
 import time
 from urllib.parse import urlsplit
 
 import orjson
-from aiohttp import web
-from multidict import CIMultiDict
 
 from uhlp_core.ids import is_request_id, new_request_id
 from uhlp_core.settings import Settings
@@ -19,8 +16,9 @@ from uhlp_gateway.access_log import AccessLine, AccessLog
 from uhlp_gateway.body import read_body
 from uhlp_gateway.demand import Demand
 from uhlp_gateway.execute import execute
+from uhlp_gateway.http_server import Request, Response
 from uhlp_gateway.platform_pages import PlatformPages
-from uhlp_gateway.problems import REQUEST_ID_HEADER, SERVER, Problem, printable
+from uhlp_gateway.problems import REQUEST_ID_HEADER, SERVER, Problem, printable, problem_response
 from uhlp_gateway.request_data import request_data
 from uhlp_gateway.resolve import Resolver
 from uhlp_gateway.respond import BadResult, ResponseSchemaViolation, respond
@@ -42,7 +40,7 @@ class Exchange:
 
     __slots__ = ("component", "detail", "path", "prefix", "request", "request_id", "table")
 
-    def __init__(self, request: web.BaseRequest, request_id: str, path: str) -> None:
+    def __init__(self, request: Request, request_id: str, path: str) -> None:
         self.request = request
         self.request_id = request_id
         self.path = path
@@ -67,19 +65,15 @@ class Front:
         self._pages = pages
         self._resolver = Resolver(settings.domain)
         self._static = StaticFiles()
-        self._in_flight = 0
-        self._idle: asyncio.Event | None = None
-        """Set by the last request under way, once somebody waits for that."""
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The handler of aiohttp's low-level server."""
+    async def handle(self, request: Request) -> Response:
+        """Answer one request; raises nothing but CancelledError."""
         started = time.perf_counter()
-        given = request.headers.get(REQUEST_ID_HEADER)
+        given = request.header(b"x-request-id")
         request_id = given if given is not None and is_request_id(given) else new_request_id()
-        exchange = Exchange(request, request_id, request.raw_path)
+        exchange = Exchange(request, request_id, request.target)
         status = CLIENT_GONE
         size = 0
-        self._in_flight += 1
         try:
             try:
                 response = await self._answer(exchange)
@@ -91,26 +85,18 @@ class Front:
                     exchange, Problem(500, "INTERNAL_ERROR", "the gateway failed; its log says more")
                 )
             status = response.status
-            body = response.body
-            size = len(body) if isinstance(body, bytes) else 0
-            if self._pages.draining:
-                response.force_close()
+            size = len(response.body)
             return response
         finally:
-            self._in_flight -= 1
-            if self._idle is not None and not self._in_flight:
-                self._idle.set()
             self._account(exchange, status, size, time.perf_counter() - started)
 
-    async def idle(self) -> None:
-        """Wait until no request is under way."""
-        self._idle = asyncio.Event()
-        if self._in_flight:
-            await self._idle.wait()
+    def refuse(self, status: int, detail: str) -> Response:
+        """The response to what is no HTTP request."""
+        return problem_response(status, "BAD_REQUEST", detail, new_request_id(), "", close=True)
 
-    async def _answer(self, exchange: Exchange) -> web.Response:
+    async def _answer(self, exchange: Exchange) -> Response:
         request = exchange.request
-        host = request.headers.get("Host", "")
+        host = request.header(b"host") or ""
         if not exchange.path.startswith("/"):
             host, exchange.path = _absolute(exchange.path, host)
         target = self._resolver.resolve(host, exchange.path)
@@ -138,7 +124,7 @@ class Front:
 
     async def _without_route(
         self, exchange: Exchange, table: Table, match: MethodNotAllowed | None, path: str, query: str
-    ) -> web.Response:
+    ) -> Response:
         """Static files, then the other form of the path, then why there is nothing."""
         method = exchange.request.method
         if method not in METHODS:
@@ -152,10 +138,8 @@ class Front:
         if allow:
             allowed = ", ".join(sorted({*allow, "OPTIONS"}))
             if method == "OPTIONS":
-                headers = CIMultiDict(
-                    {"Allow": allowed, "Server": SERVER, REQUEST_ID_HEADER: exchange.request_id}
-                )
-                return web.Response(status=204, headers=headers)
+                headers = [("Allow", allowed), ("Server", SERVER), (REQUEST_ID_HEADER, exchange.request_id)]
+                return Response(204, headers)
             raise Problem(
                 405,
                 "METHOD_NOT_ALLOWED",
@@ -169,7 +153,7 @@ class Front:
             return _redirect(exchange, other, query)
         raise Problem(404, "NOT_FOUND", "nothing is served under this path")
 
-    async def _run(self, exchange: Exchange, table: Table, match: Match[Component]) -> web.Response:
+    async def _run(self, exchange: Exchange, table: Table, match: Match[Component]) -> Response:
         request = exchange.request
         component = exchange.component = match.value
         if component.handler_type is not HandlerType.JIT:
@@ -178,7 +162,7 @@ class Front:
                 "HANDLER_TYPE_NOT_AVAILABLE",
                 f"the component is of type {component.handler_type}, which this release cannot run",
             )
-        body = await read_body(request, table.max_body) if request.body_exists else b""
+        body = await read_body(request, table.max_body) if request.has_body else b""
         if component.request_schema is not None:
             _check_request(component, body)
         pool = self._tables.pools[table.deployment].by_name[component.pool]
@@ -204,7 +188,7 @@ class Front:
                 502, code, "the handler returned something that cannot be sent; the app's log says more"
             ) from None
 
-    def _problem(self, exchange: Exchange, problem: Problem) -> web.Response:
+    def _problem(self, exchange: Exchange, problem: Problem) -> Response:
         return problem.response(
             exchange.request_id,
             exchange.prefix + exchange.path.partition("?")[0],
@@ -243,18 +227,17 @@ def _absolute(target: str, host: str) -> tuple[str, str]:
     return parts.netloc, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
-def _redirect(exchange: Exchange, path: str, query: str) -> web.Response:
+def _redirect(exchange: Exchange, path: str, query: str) -> Response:
     location = exchange.prefix + path + (f"?{query}" if query else "")
-    headers = CIMultiDict({"Location": location, "Server": SERVER, REQUEST_ID_HEADER: exchange.request_id})
-    return web.Response(status=308, headers=headers)
+    headers = [("Location", location), ("Server", SERVER), (REQUEST_ID_HEADER, exchange.request_id)]
+    return Response(308, headers)
 
 
-def _trace_id(request: web.BaseRequest) -> str | None:
+def _trace_id(request: Request) -> str | None:
     """The id of the trace that the request belongs to: X-Trace-ID, or what traceparent names."""
-    headers = request.headers
-    found = headers.get("X-Trace-ID")
+    found = request.header(b"x-trace-id")
     if found is None:
-        parent = headers.get("traceparent")
+        parent = request.header(b"traceparent")
         if parent is None:
             return None
         parts = parent.split("-")

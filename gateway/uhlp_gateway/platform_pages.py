@@ -4,11 +4,9 @@ import hmac
 from collections.abc import Callable
 from html import escape
 
-from aiohttp import web
-from multidict import CIMultiDict
-
 from uhlp_core.settings import LOOPBACK, Settings
 from uhlp_gateway import metrics
+from uhlp_gateway.http_server import Request, Response
 from uhlp_gateway.problems import REQUEST_ID_HEADER, SERVER, Problem
 from uhlp_gateway.tables import Tables
 
@@ -24,7 +22,7 @@ class PlatformPages:
         self._tables = tables
         self._before_scrape = before_scrape
 
-    def respond(self, request: web.BaseRequest, target: str, request_id: str) -> web.Response:
+    def respond(self, request: Request, target: str, request_id: str) -> Response:
         """The page for a raw path; raises Problem."""
         path = target.partition("?")[0]
         if path not in ("/", "/healthz", "/readyz", "/metrics"):
@@ -44,19 +42,19 @@ class PlatformPages:
         self._before_scrape()
         return _page(metrics.CONTENT_TYPE, metrics.exposition(), request_id)
 
-    def _ready(self, request_id: str) -> web.Response:
+    def _ready(self, request_id: str) -> Response:
         if self.draining:
             raise Problem(503, "DRAINING", "this gateway is about to end")
         if not self._tables.loaded.is_set():
             raise Problem(503, "STARTING", "the routing tables have not been read yet")
         return _page(PLAIN, b"ready\n", request_id)
 
-    def _may_scrape(self, request: web.BaseRequest) -> bool:
+    def _may_scrape(self, request: Request) -> bool:
         """Beyond loopback only the operator may, and to others the page does not exist."""
         if self._settings.bind in LOOPBACK:
             return True
         token = self._settings.operator_token
-        given = request.headers.get("Authorization", "")
+        given = request.header(b"authorization") or ""
         return token is not None and hmac.compare_digest(
             given.encode("utf-8", "surrogateescape"), f"Bearer {token}".encode()
         )
@@ -72,14 +70,12 @@ class PlatformPages:
         )
 
 
-def _page(content_type: str, body: bytes, request_id: str) -> web.Response:
-    headers = CIMultiDict(
-        {
-            "Content-Type": content_type,
-            "Cache-Control": "no-store",
-            "X-Content-Type-Options": "nosniff",
-            "Server": SERVER,
-            REQUEST_ID_HEADER: request_id,
-        }
-    )
-    return web.Response(body=body, headers=headers)
+def _page(content_type: str, body: bytes, request_id: str) -> Response:
+    headers = [
+        ("Content-Type", content_type),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Server", SERVER),
+        (REQUEST_ID_HEADER, request_id),
+    ]
+    return Response(200, headers, body)

@@ -9,10 +9,9 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from aiohttp import web
-from multidict import CIMultiDict
 
 from uhlp_core.errors import UhlpError
+from uhlp_gateway.http_server import Response
 
 CONTENT_TYPE = "application/problem+json"
 SERVER = "uhlp"
@@ -36,7 +35,7 @@ class Problem(UhlpError):
         self.headers = headers or {}
         self.extra = extra or {}
 
-    def response(self, request_id: str, instance: str, *, close: bool = False) -> web.Response:
+    def response(self, request_id: str, instance: str, *, close: bool = False) -> Response:
         """The response to send. `instance` is the path that was asked for."""
         return problem_response(
             self.status,
@@ -60,7 +59,7 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
     extra: Mapping[str, Any] | None = None,
     close: bool = False,
-) -> web.Response:
+) -> Response:
     """A problem document as a response; `close` ends the connection after it."""
     document = {
         "type": "about:blank",
@@ -72,14 +71,15 @@ def problem_response(
         "requestId": request_id,
         **(extra or {}),
     }
-    sent = CIMultiDict(headers or {})
-    sent["Content-Type"] = CONTENT_TYPE
-    sent["Cache-Control"] = "no-store"
-    sent["Server"] = SERVER
-    sent[REQUEST_ID_HEADER] = request_id
-    response = web.Response(status=status, body=orjson.dumps(document), headers=sent)
-    if close:
-        response.force_close()
+    sent = [
+        *(headers or {}).items(),
+        ("Content-Type", CONTENT_TYPE),
+        ("Cache-Control", "no-store"),
+        ("Server", SERVER),
+        (REQUEST_ID_HEADER, request_id),
+    ]
+    response = Response(status, sent, orjson.dumps(document))
+    response.close = close
     return response
 
 

@@ -10,10 +10,9 @@ from functools import lru_cache
 from typing import Any
 
 import orjson
-from aiohttp import web
-from multidict import CIMultiDict
 
 from uhlp_gateway.connection import Reply
+from uhlp_gateway.http_server import Response
 from uhlp_gateway.problems import REQUEST_ID_HEADER, SERVER, Problem
 from uhlp_gateway.schemas import SchemaCheck
 
@@ -58,7 +57,7 @@ class BadResult(Exception):
     """The result cannot be sent; the text is for the app's log."""
 
 
-def respond(reply: Reply, schema: SchemaCheck | None, request_id: str) -> web.Response:
+def respond(reply: Reply, schema: SchemaCheck | None, request_id: str) -> Response:
     """The response for a runner's answer.
 
     Raises Problem, and BadResult with what is wrong with the result.
@@ -79,8 +78,8 @@ def respond(reply: Reply, schema: SchemaCheck | None, request_id: str) -> web.Re
     if kind not in ("generic", "workflowStep"):
         raise BadResult(f"unknown resultType {kind!r}")
     _check(schema, data)
-    headers = CIMultiDict({"Content-Type": JSON, "Server": SERVER, REQUEST_ID_HEADER: request_id})
-    return web.Response(body=orjson.dumps(data), headers=headers)
+    headers = [("Content-Type", JSON), ("Server", SERVER), (REQUEST_ID_HEADER, request_id)]
+    return Response(200, headers, orjson.dumps(data))
 
 
 def handler_problem(code: object) -> Problem:
@@ -107,13 +106,13 @@ def _application_error(data: Any) -> Problem:
     )
 
 
-def _http_response(data: Any, schema: SchemaCheck | None, request_id: str) -> web.Response:
+def _http_response(data: Any, schema: SchemaCheck | None, request_id: str) -> Response:
     if not isinstance(data, dict):
         raise BadResult("the data of an httpResponse is not an object")
     status = data.get("statusCode")
     if not isinstance(status, int) or isinstance(status, bool) or not 200 <= status <= 599:
         raise BadResult(f"statusCode must be a number from 200 to 599, not {status!r}")
-    headers: CIMultiDict[str] = CIMultiDict()
+    headers: list[tuple[str, str]] = []
     given = data.get("headers")
     if given is not None:
         if not isinstance(given, dict):
@@ -125,12 +124,11 @@ def _http_response(data: Any, schema: SchemaCheck | None, request_id: str) -> we
         _check_body(schema, body)
     if status in _NO_BODY:
         body = b""
-    headers["Server"] = SERVER
-    headers[REQUEST_ID_HEADER] = request_id
-    return web.Response(status=status, body=body, headers=headers)
+    headers += (("Server", SERVER), (REQUEST_ID_HEADER, request_id))
+    return Response(status, headers, body)
 
 
-def _add_header(headers: CIMultiDict[str], name: str, value: Any) -> None:
+def _add_header(headers: list[tuple[str, str]], name: str, value: Any) -> None:
     if _is_ours(name):
         return
     for one in value if isinstance(value, list) else (value,):
@@ -140,7 +138,7 @@ def _add_header(headers: CIMultiDict[str], name: str, value: Any) -> None:
             raise BadResult(f"the header {name!r} must be a text or a list of texts")
         if "\r" in one or "\n" in one or "\0" in one:
             raise BadResult(f"the header {name!r} holds a line end")
-        headers.add(name, one)
+        headers.append((name, one))
 
 
 @lru_cache(maxsize=1024)
@@ -151,25 +149,30 @@ def _is_ours(name: str) -> bool:
     return name.lower() in _OURS
 
 
-def _body(data: dict[str, Any], headers: CIMultiDict[str]) -> bytes:
+def _body(data: dict[str, Any], headers: list[tuple[str, str]]) -> bytes:
     """The body's bytes; gives it a Content-Type if the handler did not."""
     body = data.get("body")
     if body is None:
         return b""
     encoding = data.get("bodyEncoding", "utf8")
     if not isinstance(body, str):
-        headers.setdefault("Content-Type", JSON)
+        _default_type(headers, JSON)
         return orjson.dumps(body)
     if encoding == "utf8":
-        headers.setdefault("Content-Type", "text/plain; charset=utf-8")
+        _default_type(headers, "text/plain; charset=utf-8")
         return body.encode()
     if encoding == "base64":
-        headers.setdefault("Content-Type", "application/octet-stream")
+        _default_type(headers, "application/octet-stream")
         try:
             return b64decode(body, validate=True)
         except ValueError:
             raise BadResult("the body is not base64") from None
     raise BadResult(f"bodyEncoding must be utf8 or base64, not {encoding!r}")
+
+
+def _default_type(headers: list[tuple[str, str]], kind: str) -> None:
+    if not any(name.lower() == "content-type" for name, _ in headers):
+        headers.append(("Content-Type", kind))
 
 
 def _check_body(schema: SchemaCheck, body: bytes) -> None:

@@ -6,31 +6,21 @@ import logging
 import socket
 from collections.abc import Callable
 
-from aiohttp import web
-
 from uhlp_core import sockets, store
 from uhlp_core.settings import Settings
 from uhlp_gateway import metrics
 from uhlp_gateway.access_log import FLUSH_SECONDS, AccessLog
 from uhlp_gateway.demand import Demand
 from uhlp_gateway.front import Front
+from uhlp_gateway.http_server import HttpServer
 from uhlp_gateway.platform_pages import PlatformPages
 from uhlp_gateway.tables import Tables
 
 DRAIN_SECONDS = 10.0
 """For requests under way when the gateway is told to stop."""
 
-CLOSE_SECONDS = 1.0
-"""For connections that are still busy after that, before they are cut."""
-
-KEEPALIVE_SECONDS = 75.0
-"""An idle client connection, or one that never finishes its request's head, is closed after this."""
-
-LINGER_SECONDS = 2.0
-"""How long the rest of a refused body is read, so that the client gets to see the refusal."""
-
-MAX_HEADER_BYTES = 16 * 1024
-"""One header line, or the request line."""
+FIRST_LOAD_SECONDS = 5.0
+"""How long connections wait for the first tables before they are answered without."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,21 +42,20 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
 
     pages = PlatformPages(settings, tables, collect)
     front = Front(settings, tables, access_log, demand, pages)
-    server = web.Server(
-        front.handle,
-        handler_cancellation=True,
-        access_log=None,
-        auto_decompress=False,
-        keepalive_timeout=KEEPALIVE_SECONDS,
-        lingering_time=LINGER_SECONDS,
-        max_line_size=MAX_HEADER_BYTES,
-        max_field_size=MAX_HEADER_BYTES,
-    )
+    server = HttpServer(front.handle, front.refuse)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(redis.aclose)
         async with asyncio.TaskGroup() as group:
-            work = (tables.follow(), tables.beat(), access_log.run(), demand.run(), _every_flush(collect))
+            work = (
+                tables.follow(),
+                tables.beat(),
+                access_log.run(),
+                demand.run(),
+                server.sweep(),
+                _every_flush(collect),
+            )
             tasks = [group.create_task(one) for one in work]
+            await _loaded(tables, stop)
             accepting = await asyncio.get_running_loop().create_server(
                 server, sock=listener, backlog=sockets.BACKLOG
             )
@@ -74,16 +63,21 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
             await stop.wait()
             pages.draining = True
             accepting.close()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(DRAIN_SECONDS):
-                    await front.idle()
-            await server.shutdown(CLOSE_SECONDS)
+            await server.shutdown(DRAIN_SECONDS)
             for task in tasks:
                 task.cancel()
         tables.close()
         await access_log.flush()
         collect()
         await tables.leave()
+
+
+async def _loaded(tables: Tables, stop: asyncio.Event) -> None:
+    """Wait for the first tables: a gateway that was started again must not say that apps are unknown."""
+    waits = [asyncio.ensure_future(event.wait()) for event in (tables.loaded, stop)]
+    await asyncio.wait(waits, timeout=FIRST_LOAD_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
 
 
 async def _every_flush(collect: Callable[[], None]) -> None:

@@ -10,9 +10,7 @@ import re
 from collections import OrderedDict
 from urllib.parse import unquote_to_bytes
 
-from aiohttp import web
-from multidict import CIMultiDict
-
+from uhlp_gateway.http_server import Request, Response
 from uhlp_gateway.problems import REQUEST_ID_HEADER, SERVER, Problem
 from uhlp_gateway.table import Table
 
@@ -45,41 +43,35 @@ class StaticFiles:
             name += INDEX
         return name if name in table.ui else None
 
-    async def respond(
-        self, table: Table, name: str, request: web.BaseRequest, request_id: str
-    ) -> web.Response:
+    async def respond(self, table: Table, name: str, request: Request, request_id: str) -> Response:
         """The response for a file that `find` found; raises Problem if it cannot be read."""
         file = table.ui[name]
         etag = f'"{file.blob}"'
-        headers = CIMultiDict(
-            {
-                "Content-Type": content_type(name),
-                "ETag": etag,
-                "Cache-Control": CACHE_CONTROL,
-                "X-Content-Type-Options": "nosniff",
-                "Accept-Ranges": "bytes",
-                "Server": SERVER,
-                REQUEST_ID_HEADER: request_id,
-            }
-        )
-        known = request.headers.get("If-None-Match")
+        headers = [
+            ("ETag", etag),
+            ("Cache-Control", CACHE_CONTROL),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Accept-Ranges", "bytes"),
+            ("Server", SERVER),
+            (REQUEST_ID_HEADER, request_id),
+        ]
+        known = request.header(b"if-none-match")
         if known is not None and _names(known, etag):
-            del headers["Content-Type"]
-            return web.Response(status=304, headers=headers)
+            return Response(304, headers)
         content = await self._content(table, name, file.blob)
-        status = 200
-        wanted = request.headers.get("Range")
-        if wanted is not None and request.method == "GET" and request.headers.get("If-Range", etag) == etag:
-            span = parse_range(wanted, len(content))
-            if span == UNSATISFIABLE:
-                headers["Content-Range"] = f"bytes */{len(content)}"
-                headers["Content-Type"] = "text/plain; charset=utf-8"
-                return web.Response(status=416, body=b"", headers=headers)
-            if span is not None:
-                first, last = span
-                headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
-                content, status = content[first : last + 1], 206
-        return web.Response(status=status, body=content, headers=headers)
+        headers.append(("Content-Type", content_type(name)))
+        wanted = request.header(b"range")
+        if wanted is None or request.method != "GET" or request.header(b"if-range") not in (None, etag):
+            return Response(200, headers, content)
+        span = parse_range(wanted, len(content))
+        if span is None:
+            return Response(200, headers, content)
+        if span == UNSATISFIABLE:
+            headers[-1] = ("Content-Range", f"bytes */{len(content)}")
+            return Response(416, headers)
+        first, last = span
+        headers.append(("Content-Range", f"bytes {first}-{last}/{len(content)}"))
+        return Response(206, headers, content[first : last + 1])
 
     async def _content(self, table: Table, name: str, blob: str) -> bytes:
         content = self._cache.get(blob)

@@ -164,7 +164,7 @@ class RouteTable(Generic[T]):
         if found is None:
             return MethodNotAllowed(tuple(sorted(allow))) if allow else None
         value, pattern = found
-        return Match(value, pattern, dict(zip(pattern.names, taken, strict=True)))
+        return Match(value, pattern, dict(zip(pattern.names, taken, strict=True)) if taken else {})
 
     def slash_variant(self, path: str, method: str) -> str | None:
         """The path with its trailing slash added or removed, if only that form has a route."""
