@@ -6,8 +6,7 @@ odd ends the connection.
 """
 
 import asyncio
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import httptools
 
@@ -23,8 +22,7 @@ class DeadlinePassed(Exception):
     """The answer did not come in time; the connection is closed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """An answer of the runner, unread."""
 
     status: int

@@ -1,13 +1,12 @@
 """Which deployment a request is for, by host name or by path."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 PATH_PREFIX = "/apps/"
 PREVIEW_SEPARATOR = "--"
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """A deployment and the path inside it."""
 
     deployment: str

@@ -1,0 +1,42 @@
+"""What a runner is told at its start, as docs/architecture.md lists it ("The runner's doors")."""
+
+import math
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any
+
+from .protocol import InstanceSpec
+
+
+def runner_config(
+    spec: InstanceSpec,
+    *,
+    trees: PurePath,
+    folder: PurePath,
+    libraries: Sequence[str],
+    isolation: dict[str, Any],
+) -> dict[str, Any]:
+    """The document; `trees` and `folder` are where the runner sees them, `libraries` where its own lie."""
+    limits = spec.limits
+    return {
+        "app": spec.app,
+        "deployment": spec.deployment,
+        "pool": spec.pool,
+        "instance": spec.instance,
+        "mode": spec.mode,
+        "concurrency": spec.concurrency,
+        "trees": str(trees),
+        "dir": str(folder),
+        "environment": [str(path) for path in spec.env_paths],
+        "libraries": list(libraries),
+        "limits": {
+            "memoryBytes": limits.memory_bytes,
+            # What its cores could do in its time, so that only a request that escaped its timeout meets it.
+            "cpuSeconds": math.ceil(spec.timeout_seconds * max(1.0, limits.cpu_cores)),
+            "timeoutMs": math.ceil(spec.timeout_seconds * 1000),
+            "maxProcesses": limits.max_processes,
+            "maxOutputBytes": limits.max_output_bytes,
+            "maxOpenFiles": limits.max_open_files,
+        },
+        "isolation": isolation,
+    }

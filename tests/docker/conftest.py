@@ -1,0 +1,117 @@
+"""Instances in real containers. Without an engine these tests are skipped, unless UHLP_REQUIRE_DOCKER is set.
+
+The image is built if it is not there, which takes about a minute where no base is cached.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.sandbox import Sandbox
+from uhlp_core.home import Home
+from uhlp_reconcilers.backends.docker import DockerBackend
+from uhlp_reconcilers.backends.docker_engine import Details, Engine
+from uhlp_reconcilers.backends.protocol import BackendError
+from uhlp_reconcilers.images import build, recipe
+
+REQUIRED = bool(os.environ.get("UHLP_REQUIRE_DOCKER"))
+
+Start = Callable[..., Awaitable[Sandbox]]
+Inspect = Callable[[Sandbox], Details]
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """The image of this version, in the engine."""
+    engine = Engine()
+    try:
+        engine.info()
+    except BackendError as error:
+        if REQUIRED:
+            raise
+        pytest.skip(f"no Docker engine answers (UHLP_REQUIRE_DOCKER would make this a failure): {error}")
+    try:
+        build.build(engine, recipe.PYTHON_RUNNER, print)
+    finally:
+        engine.close()
+    return recipe.tag(recipe.PYTHON_RUNNER)
+
+
+@pytest.fixture
+def engine(image: str) -> Iterator[Engine]:
+    engine = Engine()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def make_home() -> Iterator[Callable[[], Home]]:
+    """Homes in short folders: a socket's path has 107 bytes."""
+    folders = []
+
+    def make() -> Home:
+        folders.append(Path(tempfile.mkdtemp(prefix="u-", dir="/tmp")))
+        home = Home(folders[-1])
+        home.create()
+        return home
+
+    yield make
+    for folder in folders:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def home(make_home: Callable[[], Home]) -> Home:
+    return make_home()
+
+
+@pytest.fixture
+async def make_backend(image: str) -> AsyncIterator[Callable[[Home], DockerBackend]]:
+    """Backends whose instances are removed at the end."""
+    backends = []
+
+    def make(home: Home) -> DockerBackend:
+        backends.append(DockerBackend(home))
+        return backends[-1]
+
+    yield make
+    for backend in backends:
+        for instance in await backend.list():
+            await backend.remove(instance, grace=0)
+        backend.close()
+
+
+@pytest.fixture
+def backend(home: Home, make_backend: Callable[[Home], DockerBackend]) -> DockerBackend:
+    return make_backend(home)
+
+
+@pytest.fixture
+def start(home: Home, backend: DockerBackend) -> Start:
+    """Start an instance with `main.py` as its only script, in tree t1; nothing is prepared."""
+
+    async def begin(code: str = "", app: str = "shop", mode: str = "fork", **options: Any) -> Sandbox:
+        sandbox = Sandbox(home, backend, app, mode)
+        sandbox.tree("t1", {"main.py": code})
+        await sandbox.start(**options)
+        return sandbox
+
+    return begin
+
+
+@pytest.fixture
+def container_of(engine: Engine) -> Inspect:
+    """What the engine says of an instance's container."""
+
+    def inspect(sandbox: Sandbox) -> Details:
+        [found] = engine.containers({"uhlp.instance": sandbox.instance.instance})
+        details = engine.inspect(found)
+        assert details is not None
+        return details
+
+    return inspect
