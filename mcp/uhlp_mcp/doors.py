@@ -80,19 +80,20 @@ class Doors:
 
 
 def _bind(folder: Path) -> tuple[socket.socket, tuple[int, int]]:
-    """A listening socket in `folder` that only the folder's owner can connect to, and its inode."""
+    """A listening socket in `folder` that only the folder's owner and group can connect to, and its inode."""
     directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(SOCKET, dir_fd=directory)
         listener = socket.socket(socket.AF_UNIX)
         try:
-            # Before the bind, so that there is no moment at which the file has another mode.
+            # Closed from the bind on, and opened to the sandbox's group once it is the right one.
             os.fchmod(listener.fileno(), 0o600)
             listener.bind(f"/proc/self/fd/{directory}/{SOCKET}")
             owner = os.fstat(directory)
-            if owner.st_uid != os.geteuid():
+            if (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
                 os.chown(SOCKET, owner.st_uid, owner.st_gid, dir_fd=directory, follow_symlinks=False)
+            os.chmod(SOCKET, 0o660, dir_fd=directory)
             found = os.stat(SOCKET, dir_fd=directory, follow_symlinks=False)
             if not stat.S_ISSOCK(found.st_mode):
                 raise OSError(f"{SOCKET} was replaced while it was made")

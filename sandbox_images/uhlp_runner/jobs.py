@@ -109,7 +109,7 @@ class Jobs:
             job.stop(failure.cancelled())
         return bool(jobs)
 
-    def outcome(self, request_id: str) -> Failure | None:
+    async def outcome(self, request_id: str) -> Failure | None:
         """Always None: on this lane, which is the main process's, a request's caller is told itself."""
         return None
 

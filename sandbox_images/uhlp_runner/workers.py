@@ -32,6 +32,10 @@ HARD_GRACE_SECONDS = 1.0
 CHECK_SECONDS = 0.25
 """Between two looks at the deadlines: a bound on how much later than its grace a worker is killed."""
 
+LOAD_PATIENCE_SECONDS = 1.0
+"""How long a new revision waits for workers that are in the middle of a request. They import it when they are
+free; that it can be imported is known by then."""
+
 REAP_SECONDS = 2.0
 """How long a worker that hung up may take to end and be reaped."""
 
@@ -72,6 +76,10 @@ class Lane:
             ack = self._acks[tree] = self._loop.create_future()
             self._tell({"do": "load", "tree": tree, "components": components})
         return await asyncio.shield(ack)
+
+    def runs(self, request_id: str) -> bool:
+        """Whether the worker says that it is at this request."""
+        return bool(self.slot.deadline) and self.slot.label.request_id == request_id
 
     def forget(self, tree: str) -> None:
         """Have the worker drop a revision."""
@@ -215,12 +223,11 @@ class Workers:
         probe.close()
         self.revisions[tree] = components
         self.revisions.move_to_end(tree)
-        try:
-            async with asyncio.timeout(2 * self._settings["limits"]["timeoutMs"] / 1000 + HARD_GRACE_SECONDS):
-                answers = await asyncio.gather(*(lane.load(tree, components) for lane in self._lanes))
-        except TimeoutError:
-            answers = ["a worker did not come to import the handlers; its requests hang"]
-        why = next((answer for answer in answers if answer), None)
+        loading = [asyncio.create_task(lane.load(tree, components)) for lane in self._lanes]
+        loaded, busy = await asyncio.wait(loading, timeout=LOAD_PATIENCE_SECONDS)
+        for task in busy:
+            task.cancel()
+        why = next((task.result() for task in loaded if task.result()), None)
         if why is not None:
             self._drop(tree)
             return [zygote.problem(component, None, why) for component in components]
@@ -259,7 +266,7 @@ class Workers:
     def cancel(self, request_id: str) -> bool:
         """Stop a request's handler; False if there is no such request."""
         for lane in self._lanes:
-            if lane.slot.deadline and lane.slot.label.request_id == request_id:
+            if lane.runs(request_id):
                 lane.slot.cancel(request_id)
                 os.kill(lane.pid, signal.SIGUSR1)
                 asyncio.get_running_loop().call_later(
@@ -268,8 +275,15 @@ class Workers:
                 return True
         return False
 
-    def outcome(self, request_id: str) -> Failure | None:
-        """How a request ended whose worker did; None if unknown."""
+    async def outcome(self, request_id: str) -> Failure | None:
+        """How a request ended whose worker did; None if unknown.
+
+        A worker's lane hangs up a moment before its end has been noticed here.
+        """
+        if request_id not in self._outcomes and any(lane.runs(request_id) for lane in self._lanes):
+            ending = self._endings.setdefault(request_id, asyncio.get_running_loop().create_future())
+            await asyncio.wait([ending], timeout=REAP_SECONDS)
+            self._endings.pop(request_id, None)
         return self._outcomes.get(request_id)
 
     def note(self, request_id: str | None, outcome: Failure) -> None:
@@ -295,7 +309,7 @@ class Workers:
             lane.forget(tree)
 
     def _end_cancelled(self, lane: Lane, request_id: str) -> None:
-        if lane.slot.deadline and lane.slot.label.request_id == request_id:
+        if lane.runs(request_id):
             lane.kill(failure.cancelled())
 
     async def _check(self) -> None:

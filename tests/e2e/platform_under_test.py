@@ -176,6 +176,8 @@ class Platform:
         assert self.process is not None
         if self.process.poll() is not None:
             raise AssertionError(f"uhlp up ended:\n{self.log()}")
+        if self.state.get("pid") != self.process.pid:
+            return False  # What an earlier platform left behind.
         try:
             return self.request("GET", "/readyz").status == 200
         except (OSError, KeyError, ValueError):

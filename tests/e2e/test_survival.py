@@ -114,7 +114,7 @@ def test_everything_is_found_again_after_a_stop(fresh_platform: Callable[..., Pl
     clone.commit({HANDLER: answering("pushed while down")})
     pushed = clone.push()
     assert pushed.code == 0, pushed.err
-    assert "will go live as soon as the platform's daemons run" in pushed.err
+    assert "it goes live when that runs again" in pushed.err
     platform.start()
     until(lambda: platform.request("GET", "/", app="app").status == 200, "the app serves")
     until(lambda: platform.answer("app") == {"answer": "pushed while down"}, "the newest commit serves")

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import os
 
+import aiohttp
 import pytest
 
 from git.git_world import World, app_files, control, fetch
@@ -196,9 +197,13 @@ async def test_gzip_bodies(world, receiver, tmp_path):
         headers = {**UPLOAD, "Content-Encoding": "gzip"}
         status, _, told = await post(url, data=gzip.compress(want), headers=headers)
         assert status == 200 and b"PACK" in told
-        assert (await post(url, data=gzip.compress(want)[:-4], headers=headers))[0] == 400
         assert (await post(url, data=b"no gzip", headers=headers))[0] == 400
-        assert (await post(url, data=gzip.compress(want) + b"x", headers=headers))[0] == 400
+        # Git may have begun to answer before the end turns out to be missing, or not to be one.
+        for broken in (gzip.compress(want)[:-4], gzip.compress(want) + b"x"):
+            try:
+                assert (await post(url, data=broken, headers=headers))[0] == 400
+            except aiohttp.ClientPayloadError:
+                continue
         other = {**UPLOAD, "Content-Encoding": "br"}
         assert (await post(url, data=want, headers=other))[0] == 415
 

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from git.git_world import World, app_files
+from git.git_world import app_files
+from git.writer_process import write_many
 from uhlp_core.errors import Conflict, InvalidInput, NotFound, Unavailable
 from uhlp_state import commits
 from uhlp_state.commits import Author, move_branch, stage_commit
@@ -181,26 +182,6 @@ async def test_a_missing_app(world):
         await StateManager(world.home, store=None).set_definition_file_content("hello", NOTES, "x", "m")
 
 
-def _write_many(root, worker, rounds):
-    """One process: its own file, and its own line of a file that all share."""
-    import asyncio
-
-    manager = StateManager(World(root).home, store=None)
-
-    async def run():
-        for count in range(1, rounds + 1):
-            await manager.set_definition_file_content(
-                "hello", f"notes/{worker}.txt", f"{count}\n", f"{worker}.{count}"
-            )
-            base = (await manager.get_definition_file_content("hello", "notes/shared.txt")).revision
-            line = worker * 2 + 1
-            old = f"{worker}:{count - 1}"
-            diff = f"@@ -{line} +{line} @@\n-{old}\n+{worker}:{count}\n"
-            await manager.apply_definition_diff("hello", "notes/shared.txt", diff, base, f"{worker}+{count}")
-
-    asyncio.run(run())
-
-
 async def test_no_update_is_lost_between_processes_and_pushes(app, world, tmp_path):
     """Six processes write to files of their own and to one that they share, while people push."""
     manager, repo, _ = app
@@ -209,7 +190,7 @@ async def test_no_update_is_lost_between_processes_and_pushes(app, world, tmp_pa
     await manager.set_definition_file_content("hello", "notes/shared.txt", shared, "start")
     context = multiprocessing.get_context("spawn")
     processes = [
-        context.Process(target=_write_many, args=(world.home.root, worker, rounds))
+        context.Process(target=write_many, args=(world.home.root, worker, rounds))
         for worker in range(workers)
     ]
     for process in processes:

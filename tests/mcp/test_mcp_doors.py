@@ -6,8 +6,10 @@ from gateway.stage import until
 from mcp.conftest import Office, listens
 
 
-async def test_only_the_owner_may_connect(office: Office) -> None:
-    assert stat.S_IMODE(office.door("a0").stat().st_mode) == 0o600
+async def test_only_owner_and_group_of_the_folder_may_connect(office: Office) -> None:
+    door, folder = office.door("a0").stat(), office.door("a0").parent.stat()
+    assert stat.S_IMODE(door.st_mode) == 0o660
+    assert (door.st_uid, door.st_gid) == (folder.st_uid, folder.st_gid)
 
 
 async def test_a_door_closes_when_its_instance_is_gone(office: Office) -> None:
