@@ -49,7 +49,7 @@ async def execute(
 
     `request_data` is the JSON of specification 2.4's `requestData`. Raises Problem.
     """
-    loop = asyncio.get_running_loop()
+    loop = pool.loop
     give_up = loop.time() + pool.limits.queue_timeout
     retried = False
     while True:

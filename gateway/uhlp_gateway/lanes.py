@@ -111,6 +111,8 @@ class Pool:
         self.name = name
         self.limits = limits
         self.in_flight = 0
+        self.loop = asyncio.get_running_loop()
+        """Kept, for asking for it costs a system call."""
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._retired: set[Lane] = set()
         self._order: tuple[Lane, ...] = ()
@@ -165,7 +167,7 @@ class Pool:
         """
         if len(self._queue) >= self.limits.max_queue:
             raise PoolBusy
-        loop = asyncio.get_running_loop()
+        loop = self.loop
         waiter: asyncio.Future[Lane] = loop.create_future()
         deadline = loop.time() + (self.limits.queue_timeout if patience is None else patience)
         entry = (waiter, deadline)
@@ -200,7 +202,7 @@ class Pool:
     def watch(self) -> None:
         """See to it that deadlines of requests under way are looked at while there are any."""
         if self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
+            self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def retire(self) -> None:
         """The pool is gone from the table: its lanes finish what is under way."""
@@ -224,7 +226,7 @@ class Pool:
             if lane.in_flight >= lane.capacity:
                 continue
             if lane.aside_until:
-                now = now or asyncio.get_running_loop().time()
+                now = now or self.loop.time()
                 if lane.aside_until > now:
                     continue
                 lane.aside_until = 0.0

@@ -60,19 +60,26 @@ class Invoker:
         self._loader = loader
         self._output_limit = output_limit
         self._timeout_ms = timeout_ms
-        self._pid = os.getpid()
         self._loop: AbstractEventLoop | None = None
         self._deadline = 0.0  # monotonic seconds; 0 while no handler runs
+        self._alarm_at = 0.0  # monotonic seconds at which SIGALRM comes; 0 if none is set
         self._is_cancelled: Callable[[], bool] = _never
+        self._is_copy: Callable[[], bool] = _never
 
-    def install(self, is_cancelled: "Callable[[], bool] | None" = None) -> None:
+    def install(
+        self,
+        is_cancelled: "Callable[[], bool] | None" = None,
+        is_copy: "Callable[[], bool] | None" = None,
+    ) -> None:
         """Make this process interruptible: SIGALRM is its timeout, SIGUSR1 the loss of its client.
 
-        `is_cancelled` is asked at a SIGUSR1 whether the request that runs *now* is the one meant.
+        `is_cancelled` is asked at a SIGUSR1 whether the request that runs *now* is the one meant. `is_copy`
+        tells whether this process was forked off by a handler; by default its pid tells.
         """
-        self._pid = os.getpid()
         if is_cancelled is not None:
             self._is_cancelled = is_cancelled
+        own = os.getpid()
+        self._is_copy = is_copy or (lambda: os.getpid() != own)
         signal(SIGALRM, self._on_alarm)
         signal(SIGUSR1, self._on_alarm)
 
@@ -105,9 +112,13 @@ class Invoker:
     def _call(self, request: "dict[str, Any]", context: "dict[str, Any]") -> object:
         """What the handler returned, or an AppError's body wrapped in `_Refusal`. Raises Failure only."""
         timeout_ms = context.get("timeoutMs") or self._timeout_ms
-        self._deadline = deadline = monotonic() + timeout_ms / 1000
+        now = monotonic()
+        self._deadline = deadline = now + timeout_ms / 1000
         try:
-            setitimer(ITIMER_REAL, timeout_ms / 1000, TIMEOUT_REPEAT_SECONDS)
+            # A timer that an earlier request set, and that goes off before this one's deadline, is left as it
+            # is: `_on_alarm` sets it anew for what is left. That spares a system call per request.
+            if not now < self._alarm_at <= deadline:
+                self._set_alarm(now, deadline)
             try:
                 task = context["taskDetails"]
                 handler = self._loader.handler(context["tree"], task["script"], task["function"])
@@ -116,13 +127,13 @@ class Invoker:
                     result = self._drive(result)
             finally:
                 # A copy that the handler forked off and that comes back here is not the runner.
-                if os.getpid() != self._pid:
+                if self._is_copy():
                     os._exit(0)
                 self._deadline = 0.0
         except Failure:
             raise
         except BaseException as error:
-            setitimer(ITIMER_REAL, 0)
+            self._set_alarm(0.0, 0.0)
             if self._is_cancelled():
                 raise failure.cancelled() from None
             refused = _refusal(error)
@@ -132,7 +143,6 @@ class Invoker:
             if monotonic() >= deadline:
                 raise failure.timed_out(timeout_ms) from None
             raise explain(error) from None
-        # The timer is left running: disarming it would cost every request what `_on_alarm` does once.
         if monotonic() >= deadline:
             raise failure.timed_out(timeout_ms)
         return result
@@ -160,15 +170,23 @@ class Invoker:
             self._loop = None
             raise
 
+    def _set_alarm(self, now: float, deadline: float) -> None:
+        """Have SIGALRM come at `deadline`, and again and again from then on; not at all for 0."""
+        self._alarm_at = deadline
+        setitimer(ITIMER_REAL, max(deadline - now, 0.000_001) if deadline else 0, TIMEOUT_REPEAT_SECONDS)
+
     def _on_alarm(self, number: int, frame: "FrameType | None") -> None:
-        if os.getpid() != self._pid:
+        if self._is_copy():
             return
-        if not self._deadline:
-            setitimer(ITIMER_REAL, 0)  # Set by a request that is done.
-            return
-        if not (self._is_cancelled() if number == SIGUSR1 else monotonic() >= self._deadline):
+        if number == SIGUSR1:
+            if self._deadline and self._is_cancelled():
+                raise Interrupted
             return  # Meant for a request before this one.
-        raise Interrupted
+        now = monotonic()
+        if self._deadline and now >= self._deadline:
+            raise Interrupted
+        # Set for an earlier request: from now on for the one that runs, if any.
+        self._set_alarm(now, self._deadline)
 
 
 class _Refusal:

@@ -1,7 +1,7 @@
 """Server mode: a persistent worker with a lane of its own, one request at a time, without an event loop.
 
 The hot path of the platform. Whatever can be done once is done once: between a request's arrival and its
-answer lie one `epoll_wait`, one `recv`, one `setitimer`, the handler and one `send`.
+answer lie one `epoll_wait`, one `recv`, the handler and one `send`.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from .limits import apply_handler
 from .loading import Loader
 from .output import pending
 from .request import Malformed, loads, parse
-from .slot import Slot
+from .slot import Original, Slot
 
 CONTROL, LISTENER, OUT, ERR = range(FIRST_INHERITED, FIRST_INHERITED + 4)
 """What a worker is given: its control socket, its lane, and the *reading* ends of its output pipes.
@@ -37,6 +37,10 @@ SEND_SECONDS = 10
 """How long the peer may take to accept an answer before the worker gives the connection up."""
 
 CONTROL_BYTES = 1 << 16
+LEFTOVER_SECONDS = 0.05
+"""How long a process that a handler started may outlive its request. A look costs a system call: too much for
+every request of a busy lane."""
+
 DRAIN_SECONDS = 0.2
 """How long a draining worker says so to requests that were already on their way."""
 
@@ -69,15 +73,19 @@ class Worker:
         for descriptor in (CONTROL, LISTENER, OUT, ERR):
             self._epoll.register(descriptor, select.EPOLLIN)
         self._draining = False
+        self._look_at = 0.0  # monotonic seconds at which leftovers of handlers are looked for again
+        self._unlooked = False  # whether a request has run since
 
     def run(self) -> NoReturn:
         """Serve until told to drain, or until the main process is gone."""
-        self._invoker.install(self._slot.is_cancelled)
+        self._invoker.install(self._slot.is_cancelled, Original().is_copy)
         poll = self._epoll.poll
         connections = self._connections
         deadline = None
         while True:
-            events = poll(DRAIN_SECONDS if self._draining else None)
+            events = poll(DRAIN_SECONDS if self._draining else LEFTOVER_SECONDS if self._unlooked else None)
+            if not events and self._unlooked:
+                self._end_leftovers()
             if self._draining:
                 deadline = deadline or monotonic() + DRAIN_SECONDS
                 if not events or not connections or monotonic() > deadline:
@@ -183,19 +191,29 @@ class Worker:
             why = http1.error_body("Service Unavailable", "this instance is draining")
             return http1.response(503, why, request_id, close), False
         timeout_ms = request["context"].get("timeoutMs") or self._timeout_ms
-        self._slot.begin(request, monotonic() + timeout_ms / 1000)
+        now = monotonic()
+        self._slot.begin(request, now + timeout_ms / 1000)
         status, answer = self._invoker.answer(request)
         self._clean_up()
+        if now >= self._look_at:
+            self._end_leftovers()
+            self._look_at = now + LEFTOVER_SECONDS
+        else:
+            self._unlooked = True
         self._slot.end()
         return http1.response(status, answer, request_id, close), not close
 
     def _clean_up(self) -> None:
-        """End what the handler left running; nothing of a request outlives it."""
+        """See that what the handler printed is out, and that it left the streams as they were."""
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
             except Exception:
                 os._exit(1)  # The handler took its own streams away: a fresh worker has them again.
+
+    def _end_leftovers(self) -> None:
+        """End the processes that handlers left running."""
+        self._unlooked = False
         try:
             os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:

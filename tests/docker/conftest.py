@@ -10,7 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import docker as sdk
 import pytest
+from docker.utils import kwargs_from_env
 
 from runner.sandbox import Sandbox
 from uhlp_core.home import Home
@@ -47,6 +49,14 @@ def engine(image: str) -> Iterator[Engine]:
     engine = Engine()
     yield engine
     engine.close()
+
+
+@pytest.fixture
+def api(image: str) -> Iterator[sdk.APIClient]:
+    """The engine as a person with the `docker` command has it."""
+    client = sdk.APIClient(**kwargs_from_env(), version="auto")
+    yield client
+    client.close()
 
 
 @pytest.fixture
@@ -109,9 +119,13 @@ def container_of(engine: Engine) -> Inspect:
     """What the engine says of an instance's container."""
 
     def inspect(sandbox: Sandbox) -> Details:
-        [found] = engine.containers({"uhlp.instance": sandbox.instance.instance})
-        details = engine.inspect(found)
-        assert details is not None
+        found = map(engine.inspect, engine.containers({"uhlp.instance": sandbox.instance.instance}))
+        [details] = [details for details in found if details and _is_mounted(sandbox.instance.dir, details)]
         return details
 
     return inspect
+
+
+def _is_mounted(folder: Path, details: Details) -> bool:
+    """Other homes have instances of the same name, perhaps left by a run that was killed."""
+    return str(folder) in [mount["Source"] for mount in details["Mounts"]]
