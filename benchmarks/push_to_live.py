@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from benchmarks.measuring import Row, at_most, interleaved, running_platform
-from e2e.platform_under_test import Clone, Platform, answering, app_files, until
+from e2e.platform_under_test import Clone, Platform, answering, app_files
+from support.waiting import wait_until
 from uhlp_state.commits import move_branch, stage_commit
 from uhlp_state.git_repo import create_repo
 
@@ -84,4 +85,4 @@ def _add_sleeping_apps(platform: Platform) -> None:
         first.write(platform.repo(name))
         assert move_branch(platform.repo(name), "main", None, first.commit)
     last = f"app-{MANY - 2}"
-    until(lambda: platform.request("GET", "/", app=last).status == 200, "the last app serves", 300)
+    wait_until(lambda: platform.request("GET", "/", app=last).status == 200, "the last app serves", 300)

@@ -6,12 +6,11 @@ write per app, so that neither a slow disk nor a rotated file touches a request.
 
 import asyncio
 import logging
-import os
-from pathlib import Path
 from typing import NamedTuple
 
 import orjson
 
+from uhlp_core.app_log import append
 from uhlp_core.home import Home
 
 FLUSH_SECONDS = 0.25
@@ -77,16 +76,6 @@ class AccessLog:
                 append(self._home.app_log(app), b"".join(formatted))
             except OSError as error:
                 _log.warning("cannot append to the log: %s", error, extra={"app": app})
-
-
-def append(path: Path, data: bytes) -> None:
-    """Append with one write, so that lines of several processes never mix; raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        os.write(descriptor, data)
-    finally:
-        os.close(descriptor)
 
 
 def _format(line: AccessLine) -> bytes:

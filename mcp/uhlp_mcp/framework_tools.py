@@ -1,13 +1,12 @@
 """The `core.framework.*` tools: an app's configuration, and lines in its log."""
 
 import asyncio
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 import orjson
 
+from uhlp_core.app_log import append
 from uhlp_core.errors import NotFound, Unavailable
 from uhlp_core.home import Home
 from uhlp_mcp.schema import ANY, BOOLEAN, of, text
@@ -85,17 +84,7 @@ class FrameworkTools:
             line["details"] = given["details"]
         encoded = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
         try:
-            await asyncio.to_thread(_append, self._home.app_log(caller.app), encoded)
+            await asyncio.to_thread(append, self._home.app_log(caller.app), encoded)
         except OSError as error:
             raise Unavailable(f"the log cannot be written: {error.strerror}") from None
         return {"success": True}
-
-
-def _append(path: Path, line: bytes) -> None:
-    """Append with one write, so that the lines of several writers never mix; raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        os.write(descriptor, line)
-    finally:
-        os.close(descriptor)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from cli.support import Clone, Uhlp, wait_until
+from cli.support import Clone, Uhlp
+from support.waiting import wait_until
 from uhlp_cli import redis_server
 from uhlp_core.home import Home
 
@@ -55,7 +56,7 @@ def store(uhlp: Uhlp) -> Iterator[redis.Redis]:
         assert server.stdin is not None
         server.stdin.write(redis_server.configuration(uhlp.home, password).encode())
         server.stdin.close()
-        wait_until(lambda: redis_server.is_listening(uhlp.home))
+        wait_until(lambda: redis_server.is_listening(uhlp.home), "Redis listens")
         yield client
     finally:
         client.close()

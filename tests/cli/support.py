@@ -2,8 +2,6 @@
 
 import json
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +10,6 @@ from click.testing import CliRunner, Result
 from uhlp_cli.main import cli
 from uhlp_core.home import Home
 from uhlp_core.settings import Settings
-
-DEADLINE_SECONDS = 10
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Poll a condition; fails after DEADLINE_SECONDS."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.005)
 
 
 class Uhlp:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from cli.support import wait_until
+from support.waiting import wait_until
 from uhlp_cli import log_lines
 from uhlp_cli.log_lines import Filter
 
@@ -36,7 +36,7 @@ class Follower:
             self.messages.append(fields["message"])
 
     def expect(self, *messages: str) -> None:
-        wait_until(lambda: len(self.messages) >= len(messages))
+        wait_until(lambda: len(self.messages) >= len(messages), "the lines are shown")
         assert self.messages == list(messages)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cli.support import wait_until
+from support.waiting import wait_until
 from uhlp_cli import committing
 from uhlp_core import keys
 from uhlp_core.errors import Conflict
@@ -110,7 +110,7 @@ class Daemons:
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
-        wait_until(lambda: self._uhlp.git("hello", "rev-parse", "main") != self._before)
+        wait_until(lambda: self._uhlp.git("hello", "rev-parse", "main") != self._before, "main has moved")
         commit = self._uhlp.git("hello", "rev-parse", "main")
         document = {**self._report.to_json(), "attempted": commit}
         if self._report.phase == Phase.READY:

@@ -8,15 +8,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-DEADLINE = 30.0
-"""Seconds until a condition counts as never coming true; generous, for nothing waits this long in health."""
+from support.waiting import DEADLINE, wait_until
 
 UHLP = Path(sys.executable).with_name("uhlp")
 
@@ -29,18 +26,6 @@ GIT_ENVIRONMENT = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_TERMINAL_PROMPT": "0",
 }
-
-
-def until(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
-    """The first true value of `condition`; fails with `what` if it never comes."""
-    end = time.monotonic() + deadline
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise AssertionError(f"never happened within {deadline:.0f} s: {what}")
-        threading.Event().wait(0.01)
 
 
 @dataclass(frozen=True)
@@ -170,7 +155,7 @@ class Platform:
                 env=self.environment,
                 start_new_session=True,
             )
-        until(self._is_up, "the platform is up")
+        wait_until(self._is_up, "the platform is up")
 
     def _is_up(self) -> bool:
         assert self.process is not None
@@ -220,7 +205,7 @@ class Platform:
         """`kill -9` one daemon and wait until the supervisor has started it again."""
         before = self.pid_of(daemon)
         os.kill(before, signal.SIGKILL)
-        until(
+        wait_until(
             lambda: self.state.get("daemons", {}).get(daemon, before) != before, f"{daemon} is started again"
         )
 

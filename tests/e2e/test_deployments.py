@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from e2e.platform_under_test import Platform, answering, app_files, until
+from e2e.platform_under_test import Platform, answering, app_files
+from support.waiting import wait_until
 
 HANDLER = "state/_jit_code/root/v1/handler.py"
 COUNTING = (
@@ -24,7 +25,9 @@ def test_a_preview_runs_beside_production_with_its_own_state(platform: Platform)
     assert platform.answer("tried") == {"count": 3, "mode": "production"}
 
     assert clone.push("origin", ":preview/dark-mode").code == 0
-    until(lambda: platform.request("GET", "/", app="dark-mode--tried").status == 404, "the preview is gone")
+    wait_until(
+        lambda: platform.request("GET", "/", app="dark-mode--tried").status == 404, "the preview is gone"
+    )
     assert platform.answer("tried") == {"count": 4, "mode": "production"}
 
 
@@ -48,7 +51,7 @@ def test_an_idle_preview_stops_and_comes_back(fresh_platform: Callable[..., Plat
         preview = next(one for one in found if one["deployment"] == "app@idle")
         return sum(len(pool["instances"]) for pool in preview["pools"])
 
-    until(lambda: instances() == 0, "the idle preview stops")
+    wait_until(lambda: instances() == 0, "the idle preview stops")
     assert platform.answer("idle--app") == {"answer": "main"}
 
 
@@ -70,20 +73,20 @@ def test_suspend_refuses_requests_and_resume_brings_them_back(platform: Platform
         answer = platform.request("GET", "/", app="paused")
         return answer.status == 503 and answer.json["code"] == "APP_SUSPENDED"
 
-    until(suspended, "the app is suspended")
+    wait_until(suspended, "the app is suspended")
     log = platform.new_clone("platform")
     log.git("pull", "--quiet", "origin", "main")
     assert "paused" in (log.folder / "state" / "platform.yaml").read_text()
     assert platform.uhlp("app", "resume", "paused").code == 0
-    until(lambda: platform.request("GET", "/", app="paused").status == 200, "the app serves again")
+    wait_until(lambda: platform.request("GET", "/", app="paused").status == 200, "the app serves again")
 
 
 def test_a_deleted_app_is_gone_and_can_be_brought_back(platform: Platform) -> None:
     platform.create("removed", app_files("removed", answering("here")))
     deleted = platform.uhlp("app", "delete", "removed", "--yes", "--json")
     assert deleted.code == 0, deleted.err
-    until(lambda: platform.request("GET", "/", app="removed").status == 404, "the app is gone")
-    until(
+    wait_until(lambda: platform.request("GET", "/", app="removed").status == 404, "the app is gone")
+    wait_until(
         lambda: (
             not any(one["app"] == "removed" for one in platform.uhlp("status", "--json").json["deployments"])
         ),
@@ -91,7 +94,7 @@ def test_a_deleted_app_is_gone_and_can_be_brought_back(platform: Platform) -> No
     )
     (trash,) = (platform.home / "trash").glob("removed-*.git")
     trash.rename(platform.repo("removed"))
-    until(lambda: platform.request("GET", "/", app="removed").status == 200, "the app is back")
+    wait_until(lambda: platform.request("GET", "/", app="removed").status == 200, "the app is back")
 
 
 def test_most_apps_vanishing_at_once_is_taken_for_a_mistake(fresh_platform: Callable[..., Platform]) -> None:
@@ -104,11 +107,11 @@ def test_most_apps_vanishing_at_once_is_taken_for_a_mistake(fresh_platform: Call
     aside.mkdir()
     for name in names[:3]:
         platform.repo(name).rename(aside / platform.repo(name).name)
-    until(lambda: "missing from" in platform.log(), "the daemon says what it does not believe")
+    wait_until(lambda: "missing from" in platform.log(), "the daemon says what it does not believe")
     # At most as many as may vanish at once are gone, and the rest serves on.
     served = [name for name in names if platform.request("GET", "/", app=name).status == 200]
     assert "four" in served
     for name in names[:3]:
         (aside / platform.repo(name).name).rename(platform.repo(name))
     for name in names:
-        until(lambda name=name: platform.request("GET", "/", app=name).status == 200, f"{name} serves")
+        wait_until(lambda name=name: platform.request("GET", "/", app=name).status == 200, f"{name} serves")

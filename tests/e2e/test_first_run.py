@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.platform_under_test import Platform, until
+from e2e.platform_under_test import Platform
+from support.waiting import wait_until
 
 CHROMIUM = shutil.which("chromium")
 
@@ -18,7 +19,7 @@ def first() -> Iterator[Platform]:
     platform = Platform(Path(tempfile.mkdtemp(prefix="uh-", dir="/tmp")))
     try:
         platform.start("--json")
-        until(lambda: platform.request("GET", "/", app="notes").status == 200, "the examples are pushed")
+        wait_until(lambda: platform.request("GET", "/", app="notes").status == 200, "the examples are pushed")
         yield platform
     finally:
         platform.close()
@@ -105,13 +106,15 @@ def test_a_real_browser_shows_the_notes(first: Platform, by: str) -> None:
 def test_a_second_start_finds_the_examples_and_their_data(fresh_platform: Callable[..., Platform]) -> None:
     platform = fresh_platform()
     platform.start("--json")
-    until(lambda: platform.request("GET", "/", app="notes").status == 200, "the examples are pushed")
+    wait_until(lambda: platform.request("GET", "/", app="notes").status == 200, "the examples are pushed")
     body = '{"title": "kept", "text": "x"}'
     headers = {"Content-Type": "application/json"}
     assert platform.request("POST", "/api/notes", app="notes", body=body, headers=headers).status == 201
     assert platform.stop() == 0
     platform.start("--json")
-    until(lambda: platform.request("GET", "/api/notes", app="notes").status == 200, "the notes app serves")
+    wait_until(
+        lambda: platform.request("GET", "/api/notes", app="notes").status == 200, "the notes app serves"
+    )
     assert [note["title"] for note in platform.answer("notes", "/api/notes")["notes"]] == ["kept"]
 
 

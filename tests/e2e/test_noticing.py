@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from e2e.platform_under_test import Platform, answering, app_files, until
+from e2e.platform_under_test import Platform, answering, app_files
+from support.waiting import wait_until
 
 HANDLER = "state/_jit_code/root/v1/handler.py"
 WITHOUT_HOOKS = "--receive-pack=git -c core.hooksPath=/dev/null receive-pack"
@@ -31,11 +32,11 @@ def test_each_way_alone_is_enough(
     clone = platform.create("app", app_files("app", answering("one")))
     clone.commit({HANDLER: answering("two")})
     assert clone.push(*push, "origin", "HEAD:main").code == 0
-    until(lambda: platform.answer("app") == {"answer": "two"}, "the new commit serves")
+    wait_until(lambda: platform.answer("app") == {"answer": "two"}, "the new commit serves")
     # A branch in a folder that did not exist before is noticed too.
     clone.commit({HANDLER: answering("three")})
     assert clone.push(*push, "origin", "HEAD:preview/deep").code == 0
-    until(
+    wait_until(
         lambda: platform.request("GET", "/", app="deep--app").status == 200,
         "the preview of a branch in a new folder serves",
     )
@@ -46,7 +47,7 @@ def test_a_ref_moved_by_git_fetch_behind_our_back_is_deployed(platform: Platform
     clone.commit({HANDLER: answering("two")})
     fetched = clone.git("--git-dir", str(platform.repo("fetched")), "fetch", str(clone.folder), "HEAD:main")
     assert fetched.code == 0
-    until(lambda: platform.answer("fetched") == {"answer": "two"}, "the fetched commit serves")
+    wait_until(lambda: platform.answer("fetched") == {"answer": "two"}, "the fetched commit serves")
 
 
 def test_an_invalid_commit_that_was_fetched_is_named_and_not_served(platform: Platform) -> None:
@@ -58,7 +59,7 @@ def test_an_invalid_commit_that_was_fetched_is_named_and_not_served(platform: Pl
         (status,) = platform.uhlp("status", "smuggled", "--json").json["deployments"]
         return bool(status["stalled"] and status["reason"] == "InvalidState" and status["attempted"] == bad)
 
-    until(stalled, "the invalid commit is reported")
+    wait_until(stalled, "the invalid commit is reported")
     assert platform.answer("smuggled") == {"answer": "good"}
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from e2e.platform_under_test import Clone, Platform, answering, app_files, until
+from e2e.platform_under_test import Clone, Platform, answering, app_files
+from support.waiting import wait_until
 
 HANDLER = "state/_jit_code/root/v1/handler.py"
 DAEMONS = ("registry", "sandboxes", "routes", "cleanup", "control", "mcp", "redis")
@@ -62,7 +63,7 @@ def test_killing_a_daemon_under_load_fails_no_request_and_loses_no_push(
             pushed = _push_until_stored(clone)
             killer.join()
             assert pushed == clone.head()
-        until(lambda: platform.answer("app") == {"answer": "5"}, "the last push serves")
+        wait_until(lambda: platform.answer("app") == {"answer": "5"}, "the last push serves")
     assert load.wrong == []
     assert load.asked > 20
     subjects = clone.git("--git-dir", str(platform.repo("app")), "log", "--format=%s", "main").out.split("\n")
@@ -87,8 +88,8 @@ def test_a_killed_instance_is_replaced(fresh_platform: Callable[..., Platform]) 
     import signal
 
     os.kill(pid, signal.SIGKILL)
-    until(lambda: _instance(platform).get("pid") not in (None, pid), "another instance runs")
-    until(lambda: platform.request("GET", "/", app="app").status == 200, "it answers")
+    wait_until(lambda: _instance(platform).get("pid") not in (None, pid), "another instance runs")
+    wait_until(lambda: platform.request("GET", "/", app="app").status == 200, "it answers")
 
 
 def test_sandboxes_outlive_their_daemon(fresh_platform: Callable[..., Platform]) -> None:
@@ -98,7 +99,7 @@ def test_sandboxes_outlive_their_daemon(fresh_platform: Callable[..., Platform])
     before = _instance(platform)["instance"]
     platform.kill("sandboxes")
     assert platform.answer("app") == {"answer": "0"}
-    until(lambda: "sandboxes" in platform.state["daemons"], "the daemon is back")
+    wait_until(lambda: "sandboxes" in platform.state["daemons"], "the daemon is back")
     assert _instance(platform)["instance"] == before
 
 
@@ -116,8 +117,8 @@ def test_everything_is_found_again_after_a_stop(fresh_platform: Callable[..., Pl
     assert pushed.code == 0, pushed.err
     assert "it goes live when that runs again" in pushed.err
     platform.start()
-    until(lambda: platform.request("GET", "/", app="app").status == 200, "the app serves")
-    until(lambda: platform.answer("app") == {"answer": "pushed while down"}, "the newest commit serves")
+    wait_until(lambda: platform.request("GET", "/", app="app").status == 200, "the app serves")
+    wait_until(lambda: platform.answer("app") == {"answer": "pushed while down"}, "the newest commit serves")
 
 
 def test_losing_redis_data_loses_nothing_that_git_holds(fresh_platform: Callable[..., Platform]) -> None:
@@ -130,7 +131,7 @@ def test_losing_redis_data_loses_nothing_that_git_holds(fresh_platform: Callable
     shutil.rmtree(platform.home / "redis")
     platform.start()
     # The head cannot be served; the last good revision is known from Git alone.
-    until(lambda: platform.request("GET", "/", app="app").status == 200, "the last good revision serves")
+    wait_until(lambda: platform.request("GET", "/", app="app").status == 200, "the last good revision serves")
     assert platform.answer("app") == {"answer": "good"}
 
 
@@ -144,7 +145,7 @@ def test_a_killed_supervisor_leaves_nothing_that_hinders_the_next(
     platform.process.kill()
     platform.process.wait()
     platform.start()
-    until(lambda: platform.request("GET", "/", app="app").status == 200, "the app serves")
+    wait_until(lambda: platform.request("GET", "/", app="app").status == 200, "the app serves")
     assert platform.answer("app") == {"answer": "kept"}
 
 
@@ -156,7 +157,7 @@ def test_rapid_pushes_end_with_the_newest_commit(platform: Platform) -> None:
         clone.commit({HANDLER: hanging + answering(str(number))})
         assert clone.push("--push-option=no-wait", "origin", "HEAD:main").code == 0
     started = time.monotonic()
-    until(lambda: platform.answer("rapid") == {"answer": "8"}, "the newest commit serves")
+    wait_until(lambda: platform.answer("rapid") == {"answer": "8"}, "the newest commit serves")
     assert time.monotonic() - started < 15
 
 
@@ -168,7 +169,7 @@ def _push_until_stored(clone: Clone) -> str:
         found = clone.git("ls-remote", "origin", "refs/heads/main").out.split()
         return found[0] if found and found[0] == clone.head() else ""
 
-    found: str = until(stored, "the push is stored")
+    found: str = wait_until(stored, "the push is stored")
     return found
 
 

@@ -10,7 +10,9 @@ import pytest
 import uvloop
 
 from gateway.far_end import Sandbox
-from gateway.stage import RedisServer, Stage, until
+from gateway.stage import Stage
+from support.private_redis import PrivateRedis
+from support.waiting import eventually
 from uhlp_core import store
 from uhlp_core.settings import Settings
 
@@ -30,13 +32,13 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 async def stage(folder: Path) -> AsyncIterator[Stage]:
-    server = RedisServer(folder)
+    server = PrivateRedis(folder)
     server.start()
     settings = Settings(home_dir=folder / "home", redis=f"unix://{server.path}")
     settings.home.create()
     stage = Stage(folder, server, settings, store.connect(settings))
     try:
-        await until(server.path.exists, "Redis listens")
+        await eventually(server.path.exists, "Redis listens")
         await stage.start_gateway()
         yield stage
     finally:

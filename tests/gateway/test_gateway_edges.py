@@ -6,7 +6,8 @@ import orjson
 import pytest
 
 from gateway.far_end import Sandbox
-from gateway.stage import Stage, raw, route, until
+from gateway.stage import Stage, raw, route
+from support.waiting import eventually
 from uhlp_core import keys
 
 
@@ -65,7 +66,7 @@ async def test_requests_are_served_while_redis_is_away(stage: Stage, sandbox: Sa
     stage.redis_server.kill()
     assert [(await stage.ask("GET", "/")).status for _ in range(3)] == [200, 200, 200]
     stage.redis_server.start()
-    await until(stage.redis_server.path.exists, "Redis is back")
+    await eventually(stage.redis_server.path.exists, "Redis is back")
     await stage.publish([route("/new")], sandbox.lanes)
     assert (await stage.ask("GET", "/new")).status == 200
 
@@ -73,7 +74,7 @@ async def test_requests_are_served_while_redis_is_away(stage: Stage, sandbox: Sa
 async def test_a_sleeping_deployment_is_asked_for_and_waited_for(stage: Stage, sandbox: Sandbox) -> None:
     await stage.publish([route("/")], [], on_demand=True)
     waiting = asyncio.create_task(stage.ask("GET", "/"))
-    await until(lambda: stage.redis.exists(keys.demand("demo")), "it is asked for")
+    await eventually(lambda: stage.redis.exists(keys.demand("demo")), "it is asked for")
     await stage.publish([route("/")], sandbox.lanes, on_demand=True)
     assert (await waiting).status == 200
 
@@ -92,7 +93,7 @@ async def test_the_platform_s_own_pages_and_the_access_log(stage: Stage, sandbox
     assert b'href="/apps/demo/"' in (await stage.ask("GET", "/", host="localhost")).body
     await stage.ask("GET", "/x?a=1", ("X-Request-ID", "logged"))
     log = stage.settings.home.app_log("demo")
-    await until(log.exists, "the line is written")
+    await eventually(log.exists, "the line is written")
     line = orjson.loads(log.read_bytes())
     assert (line["requestId"], line["status"], line["component"]) == ("logged", 200, "hello")
     metrics = (await stage.ask("GET", "/metrics", host="localhost")).body

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from gateway.far_end import Answer, Sandbox, generic
-from gateway.stage import Stage, raw, route, until
+from gateway.stage import Stage, raw, route
+from support.waiting import eventually
 
 POOL = {"maxQueue": 1, "queueTimeoutSeconds": 5}
 
@@ -26,7 +27,7 @@ async def test_a_full_queue_refuses_and_the_waiting_request_is_served(stage: Sta
     gate = Gate()
     sandbox.script = gate
     first = asyncio.create_task(stage.ask("GET", "/"))
-    await until(lambda: len(sandbox.requests) == 1, "the lane is taken")
+    await eventually(lambda: len(sandbox.requests) == 1, "the lane is taken")
     others = [asyncio.create_task(stage.ask("GET", "/")) for _ in range(2)]
     done, (waiting,) = await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
     refused = done.pop().result()
@@ -41,7 +42,7 @@ async def test_waiting_ends_at_the_queue_s_timeout(stage: Stage, sandbox: Sandbo
     gate = Gate()
     sandbox.script = gate
     first = asyncio.create_task(stage.ask("GET", "/"))
-    await until(lambda: len(sandbox.requests) == 1, "the lane is taken")
+    await eventually(lambda: len(sandbox.requests) == 1, "the lane is taken")
     assert (await stage.ask("GET", "/")).json()["code"] == "POOL_BUSY"
     gate.open.set()
     assert (await first).status == 200
@@ -54,7 +55,7 @@ async def test_requests_spread_over_instances(stage: Stage, sandbox: Sandbox) ->
     sandbox.script = other.script = gate
     await stage.publish([route("/")], [*sandbox.lanes, *other.lanes])
     tasks = [asyncio.create_task(stage.ask("GET", "/")) for _ in range(2)]
-    await until(lambda: len(sandbox.requests) == len(other.requests) == 1, "one each")
+    await eventually(lambda: len(sandbox.requests) == len(other.requests) == 1, "one each")
     gate.open.set()
     assert [task.status for task in await asyncio.gather(*tasks)] == [200, 200]
     await other.stop()
@@ -131,7 +132,7 @@ async def test_a_handler_that_never_answers_ends_at_its_timeout(stage: Stage, sa
     sandbox.script = Gate()
     response = await stage.ask("GET", "/", ("X-Request-ID", "r1"))
     assert (response.status, response.json()["code"]) == (504, "HANDLER_TIMEOUT")
-    await until(lambda: sandbox.cancelled == ["r1"], "the runner is told")
+    await eventually(lambda: sandbox.cancelled == ["r1"], "the runner is told")
 
 
 async def test_a_client_that_hangs_up_stops_its_handler(stage: Stage, sandbox: Sandbox) -> None:
@@ -140,9 +141,9 @@ async def test_a_client_that_hangs_up_stops_its_handler(stage: Stage, sandbox: S
     sandbox.script = gate
     client = await stage.connect()
     client.send(raw("GET", "/", ("X-Request-ID", "r1")))
-    await until(lambda: len(sandbox.requests) == 1, "the handler runs")
+    await eventually(lambda: len(sandbox.requests) == 1, "the handler runs")
     await client.close()
-    await until(lambda: sandbox.cancelled == ["r1"], "the runner is told")
+    await eventually(lambda: sandbox.cancelled == ["r1"], "the runner is told")
     gate.open.set()
     assert (await stage.ask("GET", "/")).status == 200
 
@@ -152,14 +153,14 @@ async def test_a_client_that_hangs_up_in_the_queue_frees_its_place(stage: Stage,
     gate = Gate()
     sandbox.script = gate
     first = asyncio.create_task(stage.ask("GET", "/"))
-    await until(lambda: len(sandbox.requests) == 1, "the lane is taken")
+    await eventually(lambda: len(sandbox.requests) == 1, "the lane is taken")
     client = await stage.connect()
     client.send(raw("GET", "/", ("X-Request-ID", "gone")))
 
     async def full() -> bool:
         return (await stage.ask("GET", "/")).status == 503
 
-    await until(full, "the queue is full")
+    await eventually(full, "the queue is full")
     await client.close()
     second = asyncio.create_task(stage.ask("GET", "/", ("X-Request-ID", "second")))
     gate.open.set()
@@ -187,7 +188,7 @@ async def test_a_table_is_swapped_under_load_without_losing_a_request(stage: Sta
         lanes = other.lanes if number % 2 == 0 else sandbox.lanes
         await stage.publish([route("/", "POST")], lanes, commit=f"{number:040x}")
         before = len(statuses)
-        await until(lambda before=before: len(statuses) > before + 10, "requests flow")
+        await eventually(lambda before=before: len(statuses) > before + 10, "requests flow")
     done.set()
     await asyncio.gather(*load_tasks)
     assert set(statuses) == {200}

@@ -14,7 +14,8 @@ import orjson
 import pytest
 import uvloop
 
-from gateway.stage import RedisServer, until
+from support.private_redis import PrivateRedis
+from support.waiting import eventually
 from uhlp_core import keys, store, wake
 from uhlp_core.settings import Settings
 from uhlp_mcp.server import serve
@@ -28,7 +29,7 @@ class Office:
 
     settings: Settings
     redis: Any
-    redis_server: RedisServer
+    redis_server: PrivateRedis
 
     def door(self, instance: str) -> Path:
         return self.settings.home.sandboxes / instance / "mcp.sock"
@@ -42,7 +43,7 @@ class Office:
             pipe.hset(keys.instances(deployment), instance, orjson.dumps({"dir": str(folder)}))
             wake.nudge(pipe, "instances", deployment)
             await pipe.execute()
-        await until(lambda: listens(self.door(instance)), f"{instance}'s door is open")
+        await eventually(lambda: listens(self.door(instance)), f"{instance}'s door is open")
         return folder
 
     async def remove(self, deployment: str, instance: str) -> None:
@@ -138,13 +139,13 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 async def office(folder: Path) -> AsyncIterator[Office]:
-    server = RedisServer(folder)
+    server = PrivateRedis(folder)
     server.start()
     settings = Settings(home_dir=folder / "home", redis=f"unix://{server.path}")
     settings.home.create()
     office = Office(settings, store.connect(settings), server)
     stop = asyncio.Event()
-    await until(server.path.exists, "Redis listens")
+    await eventually(server.path.exists, "Redis listens")
     daemon = asyncio.create_task(serve(settings, stop))
     try:
         await office.publish("alpha", configuration={"greeting": "hello"})

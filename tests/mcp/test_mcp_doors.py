@@ -2,8 +2,8 @@
 
 import stat
 
-from gateway.stage import until
 from mcp.conftest import Office, listens
+from support.waiting import eventually
 
 
 async def test_only_owner_and_group_of_the_folder_may_connect(office: Office) -> None:
@@ -18,14 +18,14 @@ async def test_a_door_closes_when_its_instance_is_gone(office: Office) -> None:
     async def closed() -> bool:
         return not await listens(office.door("a0"))
 
-    await until(closed, "the door closes")
+    await eventually(closed, "the door closes")
     assert await listens(office.door("b0"))
 
 
 async def test_a_door_that_was_deleted_is_made_again(office: Office) -> None:
     office.door("a0").unlink()
     await office.add("alpha", "a1")  # any wake-up
-    await until(lambda: listens(office.door("a0")), "the door is back")
+    await eventually(lambda: listens(office.door("a0")), "the door is back")
 
 
 async def test_a_symlink_in_place_of_the_socket_is_not_followed(office: Office) -> None:
@@ -55,5 +55,5 @@ async def test_doors_stay_open_while_redis_is_away(office: Office) -> None:
     answer = await office.rpc("a0", "tools/list")
     assert len(answer["result"]["tools"]) == 9
     office.redis_server.start()
-    await until(office.redis_server.path.exists, "Redis is back")
+    await eventually(office.redis_server.path.exists, "Redis is back")
     assert await office.call("a0", "core.state.getRuntimeValue", key="k") == {"found": False}

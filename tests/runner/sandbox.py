@@ -4,10 +4,10 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from support.waiting import eventually
 from uhlp_core.home import Home
 from uhlp_reconcilers.backends import procfs
 from uhlp_reconcilers.backends.process import ProcessBackend
@@ -17,16 +17,6 @@ from uhlp_state.model.pools import ResourceLimits
 MODES = ("interpreter", "fork", "server")
 DEADLINE = 15.0
 _numbers = itertools.count(1)
-
-
-async def until(condition: Callable[[], Any], what: str) -> Any:
-    """Poll until `condition` holds; fail saying `what` was awaited."""
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"not within {DEADLINE:g} s: {what}")
 
 
 class Sandbox:
@@ -65,7 +55,7 @@ class Sandbox:
             log=self.log,
         )
         self.instance = await self.backend.ensure(spec)
-        await until(lambda: (self.instance.dir / "execute.sock").exists(), "execute.sock")
+        await eventually(lambda: (self.instance.dir / "execute.sock").exists(), "execute.sock")
         deadline = time.monotonic() + DEADLINE
         while time.monotonic() < deadline:
             try:

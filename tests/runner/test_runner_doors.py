@@ -8,7 +8,8 @@ import signal
 import pytest
 
 from runner.conftest import Start
-from runner.sandbox import Sandbox, request, until
+from runner.sandbox import Sandbox, request
+from support.waiting import eventually
 
 CODE = """
 import os, sys, subprocess, time
@@ -233,7 +234,7 @@ async def test_what_is_printed_is_logged_with_its_request(start: Start) -> None:
     sandbox = await start(CODE)
     await sandbox.execute("talks", request_id="loud")
     await sandbox.execute("healthy", request_id="quiet")
-    await until(lambda: len(sandbox.lines(requestId="loud")) >= 4, "four lines")
+    await eventually(lambda: len(sandbox.lines(requestId="loud")) >= 4, "four lines")
     lines = {line["message"]: line for line in sandbox.lines(requestId="loud")}
     assert set(lines) == {"from print", "from a descriptor", "from a subprocess", "two\nlines"}
     assert {line["component"] for line in lines.values()} == {"talks"}
@@ -247,7 +248,7 @@ async def test_what_is_printed_is_logged_with_its_request(start: Start) -> None:
 async def test_nothing_of_a_request_outlives_it(start: Start) -> None:
     sandbox = await start(CODE)
     assert (await sandbox.execute("leaves_children"))[1]["data"] == "left"
-    await until(lambda: not sleepers(sandbox), "the end of the left-over processes")
+    await eventually(lambda: not sleepers(sandbox), "the end of the left-over processes")
 
 
 async def test_no_process_survives_its_runner(start: Start) -> None:
@@ -257,7 +258,7 @@ async def test_no_process_survives_its_runner(start: Start) -> None:
     os.kill(sandbox.instance.pid, signal.SIGKILL)
     with pytest.raises(asyncio.IncompleteReadError):
         await running
-    await until(lambda: not sandbox.processes(), "the end of every process")
+    await eventually(lambda: not sandbox.processes(), "the end of every process")
 
 
 async def lanes(sandbox: Sandbox) -> list[str]:
