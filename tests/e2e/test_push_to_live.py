@@ -1,6 +1,7 @@
 """What somebody relies on who deploys with git: push, see it live, break it and be told, go back."""
 
 from e2e.platform_under_test import Platform, answering, app_files
+from support.waiting import wait_until
 
 HANDLER = "state/_jit_code/root/v1/handler.py"
 
@@ -126,3 +127,17 @@ def _instances(platform: Platform, app: str) -> set[str]:
         for instance in pool["instances"]
         if instance["state"] == "ready"
     }
+
+
+def test_metrics_of_all_processes_are_served_in_one_place(platform: Platform) -> None:
+    platform.create("counted", app_files("counted", answering("one")))
+    for _ in range(3):
+        platform.answer("counted")
+
+    def counted() -> bool:
+        text = platform.request("GET", "/metrics").body.decode()
+        requests = 'uhlp_http_requests_total{app="counted",code="200",component="root"} 3.0' in text
+        return requests and 'uhlp_reconcile_runs_total{daemon="routes",result="success"}' in text
+
+    wait_until(counted, "the requests are counted, and the runs of other daemons")
+    assert platform.request("GET", "/metrics", app="counted").status == 404

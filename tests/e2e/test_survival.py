@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http.client import RemoteDisconnected
 
 import pytest
 
@@ -22,6 +23,8 @@ class Load:
     platform: Platform
     app: str
     allowed: set[str]
+    retries_lost_connections: bool = False
+    """As browsers and HTTP libraries do with requests that may safely be sent twice (RFC 9110, 9.2.2)."""
     asked: int = 0
     wrong: list[str] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -43,6 +46,9 @@ class Load:
                 answer = self.platform.request("GET", "/", app=self.app)
                 if answer.status != 200 or answer.json["answer"] not in self.allowed:
                     self.wrong.append(f"{answer.status} {answer.body!r}")
+            except (ConnectionResetError, RemoteDisconnected) as error:
+                if not self.retries_lost_connections:
+                    self.wrong.append(repr(error))
             except (OSError, KeyError) as error:
                 self.wrong.append(repr(error))
             self.asked += 1
@@ -68,6 +74,21 @@ def test_killing_a_daemon_under_load_fails_no_request_and_loses_no_push(
     assert load.asked > 20
     subjects = clone.git("--git-dir", str(platform.repo("app")), "log", "--format=%s", "main").out.split("\n")
     assert subjects[:5] == [f"Number {number}" for number in range(5, 0, -1)]
+
+
+def test_killing_gateways_under_load_costs_only_the_connections_they_held(
+    fresh_platform: Callable[..., Platform],
+) -> None:
+    platform = fresh_platform(UHLP_GATEWAYS="2")
+    platform.start()
+    clone = platform.create("app", app_files("app", answering("0")))
+    with Load(platform, "app", {"0", "1", "2", "3", "4"}, retries_lost_connections=True) as load:
+        for number in range(1, 5):
+            platform.kill(f"gateway-{number % 2}")
+            clone.deploy({HANDLER: answering(str(number))})
+            assert platform.answer("app") == {"answer": str(number)}
+    assert load.wrong == []
+    assert load.asked > 20
 
 
 def test_a_killed_gateway_keeps_the_waiting_connections(fresh_platform: Callable[..., Platform]) -> None:
