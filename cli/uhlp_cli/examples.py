@@ -94,5 +94,5 @@ def welcome(settings: Settings, fresh: list[str], seconds: float) -> str:
             f"    git clone {clone} && cd {first}    # change a file, commit, push: it is live",
             f"    uhlp status{home}",
         ]
-    lines += ["", "  Sandboxes run as processes of this machine (backend: process).", ""]
+    lines += ["", f"  Isolation of sandboxes: {settings.isolation} (see docs/docker.md).", ""]
     return "\n".join(lines)

@@ -285,12 +285,13 @@ class Supervisor:
         """A stopped platform leaves no sandbox behind (a daemon that restarts alone adopts them instead)."""
         import asyncio
 
-        from uhlp_reconcilers.daemons import process_backend
+        from uhlp_reconcilers.daemons import backend
 
         async def remove() -> None:
-            backend = process_backend(self.settings)
-            instances = await backend.list()
-            await asyncio.gather(*(backend.remove(instance, grace=2.0) for instance in instances))
+            sandboxes = backend(self.settings)
+            instances = await sandboxes.list()
+            await asyncio.gather(*(sandboxes.remove(instance, grace=2.0) for instance in instances))
+            sandboxes.close()
 
         asyncio.run(remove())
 

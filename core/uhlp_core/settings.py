@@ -44,6 +44,11 @@ class Settings(BaseModel):
     ref_poll_seconds: float = Field(
         1.0, ge=0, le=60, description="Look at every repo's refs this often; 0 never (file events only)."
     )
+    isolation: Literal["auto", "process", "docker"] = Field(
+        "auto",
+        description="What a pool with `isolation: auto` gets; auto is containers where the Docker engine "
+        "answers and the image is there at the first start of an instance, else processes.",
+    )
     preview_idle_seconds: float = Field(
         300.0, ge=1, description="A preview's instances stop after this long without a request."
     )

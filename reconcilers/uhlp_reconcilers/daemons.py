@@ -13,7 +13,10 @@ from uhlp_core import keys, store, wake
 from uhlp_core.daemon import Main
 from uhlp_core.settings import Settings
 from uhlp_core.store import UNAVAILABLE, Store
+from uhlp_reconcilers.backends.by_isolation import ByIsolation
+from uhlp_reconcilers.backends.docker import DockerBackend
 from uhlp_reconcilers.backends.process import ProcessBackend
+from uhlp_reconcilers.backends.protocol import BackendError
 from uhlp_reconcilers.cleanup import Cleanup
 from uhlp_reconcilers.loop import Loop
 from uhlp_reconcilers.receive_door import ReceiveDoor
@@ -22,6 +25,7 @@ from uhlp_reconcilers.registry import Registry
 from uhlp_reconcilers.rollouts import Rollouts
 from uhlp_reconcilers.routes import Routes
 from uhlp_reconcilers.sandboxes import Sandboxes
+from uhlp_state.model.pools import Isolation
 from uhlp_state.parse_cache import ParseCache
 
 log = logging.getLogger(__name__)
@@ -31,9 +35,10 @@ CLEANUP_INTERVAL = 60.0
 STARTUP_RETRY = 0.5
 
 
-def process_backend(settings: Settings) -> ProcessBackend:
-    """The backend that runs sandboxes as processes of this machine."""
-    return ProcessBackend(settings.home)
+def backend(settings: Settings) -> ByIsolation:
+    """What runs the sandboxes of this home."""
+    home = settings.home
+    return ByIsolation(ProcessBackend(home), DockerBackend(home), Isolation(settings.isolation))
 
 
 async def registry(settings: Settings, stop: asyncio.Event) -> None:
@@ -76,11 +81,12 @@ async def registry(settings: Settings, stop: asyncio.Event) -> None:
 async def sandboxes(settings: Settings, stop: asyncio.Event) -> None:
     """Registry documents → running instances."""
     async with _connected(settings) as redis:
-        reconciler = Sandboxes(settings.home, redis, process_backend(settings))
+        sandbox_backend = backend(settings)
+        reconciler = Sandboxes(settings.home, redis, sandbox_backend)
         loop = Loop(reconciler, redis)
         reconciler.enqueue = loop.enqueue
         await _until_it_works(lambda: _resume(loop, redis))
-        await reconciler.adopt()
+        await _until_it_works(reconciler.adopt)
 
         async def check_health() -> None:
             while True:
@@ -90,6 +96,7 @@ async def sandboxes(settings: Settings, stop: asyncio.Event) -> None:
         work = [_enqueue_woken(loop, redis, "registry", "routes", "acks", "demand"), check_health()]
         await _run(stop, loop, work)
         await reconciler.close()
+        sandbox_backend.close()
 
 
 async def routes(settings: Settings, stop: asyncio.Event) -> None:
@@ -144,11 +151,11 @@ async def _resume(loop: Loop, redis: Store) -> None:
 
 
 async def _until_it_works(attempt: Callable[[], Awaitable[None]]) -> None:
-    """A daemon may be up before Redis is, or while the repos are out of reach."""
+    """A daemon may be up before Redis or the Docker engine is, or while the repos are out of reach."""
     while True:
         try:
             return await attempt()
-        except (*UNAVAILABLE, OSError) as error:
+        except (*UNAVAILABLE, OSError, BackendError) as error:
             log.warning("cannot start yet: %s", error)
             await asyncio.sleep(STARTUP_RETRY)
 

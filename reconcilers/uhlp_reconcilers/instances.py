@@ -37,7 +37,6 @@ class Held:
     """An instance with what its runner told about itself."""
 
     instance: Instance
-    backend: str
     state: Literal["starting", "ready", "draining"] = "starting"
     lanes: tuple[Lane, ...] = ()
     prepared: tuple[str, ...] = ()
@@ -57,7 +56,7 @@ class Held:
             deployment=instance.deployment,
             pool=instance.pool,
             spec=instance.spec,
-            backend=self.backend,
+            backend=instance.backend,
             state=self.state,
             dir=str(instance.dir),
             lanes=self.lanes,

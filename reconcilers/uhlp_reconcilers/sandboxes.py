@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import orjson
 
@@ -18,7 +17,7 @@ from uhlp_core import events, keys, store, wake
 from uhlp_core.home import Home
 from uhlp_core.ids import Deployment
 from uhlp_core.store import Store
-from uhlp_reconcilers.backends.protocol import InstanceSpec, SandboxBackend
+from uhlp_reconcilers.backends.protocol import BackendError, InstanceSpec, SandboxBackend
 from uhlp_reconcilers.gateways import gateways_behind
 from uhlp_reconcilers.instances import Held, RevisionRefused, become_ready, is_healthy, prepare
 from uhlp_reconcilers.outcome import Done, Gone, Outcome, Retry, Stalled, Waiting
@@ -91,7 +90,7 @@ class Sandboxes:
     async def adopt(self) -> None:
         """Take over instances of an earlier daemon. Raises BackendError if they cannot be listed."""
         for instance in await self._backend.list():
-            held = Held(instance, self._backend.name)
+            held = Held(instance)
             self._fleets.setdefault(instance.deployment, _Fleet()).held[instance.instance] = held
             self._watch_exit(held)
         for deployment in self._fleets:
@@ -115,6 +114,9 @@ class Sandboxes:
                         return Waiting("Preempted", "a newer commit came before this one was ready")
                     pressure.clear()
             return await work
+        except BackendError as error:
+            attempted = orjson.loads(raw_wanted)["head"] if raw_wanted else None
+            raise Retry("SandboxBackendFailed", str(error), attempted=attempted) from error
         finally:
             if nudged:
                 pressure.set()
@@ -172,6 +174,8 @@ class Sandboxes:
     async def _bury_the_dead(self, key: str, fleet: _Fleet) -> None:
         for held in [held for held in fleet.held.values() if not held.instance.alive]:
             instance = held.instance
+            # First, since a backend that cannot do it now is asked again.
+            await self._backend.remove(instance, grace=0)
             del fleet.held[instance.instance]
             if held.state != "draining":
                 fleet.restarts[instance.pool] = fleet.restarts.get(instance.pool, 0) + 1
@@ -183,7 +187,6 @@ class Sandboxes:
                 else:
                     crashes.count = 0
                 await self._tell_exit(key, held)
-            await self._backend.remove(instance, grace=0)
 
     async def _tell_exit(self, key: str, held: Held) -> None:
         instance = held.instance
@@ -237,10 +240,11 @@ class Sandboxes:
             timeout_seconds=want.definition.timeout_seconds,
             limits=want.definition.resource_limits,
             log=self._home.app_log(wanted.app),
-            env_paths=(Path(orjson.__file__).parents[1],),
+            image=want.definition.docker_image,
+            isolation=want.definition.isolation,
         )
         instance = await self._backend.ensure(spec)
-        held = Held(instance, self._backend.name, restarts=fleet.restarts.get(want.pool, 0))
+        held = Held(instance, restarts=fleet.restarts.get(want.pool, 0))
         fleet.held[instance.instance] = held
         self._watch_exit(held)
         context = {"deployment": wanted.deployment, "pool": want.pool}
@@ -319,10 +323,15 @@ class Sandboxes:
     async def _remove(self, fleet: _Fleet, held: Held) -> None:
         """Runs beside the loop: an instance may take long to finish its last requests."""
         instance = held.instance
-        await self._backend.remove(instance, grace=DRAIN_SECONDS)
-        fleet.held.pop(instance.instance, None)
         context = {"deployment": instance.deployment, "pool": instance.pool}
-        log.info("removed %s", instance.instance, extra=context)
+        try:
+            await self._backend.remove(instance, grace=DRAIN_SECONDS)
+        except BackendError as error:
+            log.warning("%s is not removed yet: %s", instance.instance, error, extra=context)
+            held.removing = False  # It is draining still, so the next run tries again.
+        else:
+            fleet.held.pop(instance.instance, None)
+            log.info("removed %s", instance.instance, extra=context)
         self.enqueue(instance.deployment)
 
     async def _publish(self, key: str, fleet: _Fleet) -> None:
@@ -360,12 +369,12 @@ class Sandboxes:
         for held in ready:
             held.missed = 0 if await is_healthy(held) else held.missed + 1
             if held.missed >= MAX_MISSED_HEALTH_CHECKS:
-                log.error(
-                    "instance %s does not answer; replacing it",
-                    held.instance.instance,
-                    extra={"deployment": held.instance.deployment, "pool": held.instance.pool},
-                )
-                await self._backend.remove(held.instance, grace=0)
+                context = {"deployment": held.instance.deployment, "pool": held.instance.pool}
+                log.error("instance %s does not answer; replacing it", held.instance.instance, extra=context)
+                try:
+                    await self._backend.remove(held.instance, grace=0)
+                except BackendError as error:
+                    log.warning("%s is not removed yet: %s", held.instance.instance, error, extra=context)
                 self.enqueue(held.instance.deployment)
 
     async def close(self) -> None:

@@ -16,6 +16,8 @@ LIMITS = ("memoryBytes", "cpuSeconds", "timeoutMs", "maxProcesses", "maxOutputBy
 class Isolation:
     """How far the runner shuts itself in; see `confine`."""
 
+    container: bool
+    """Whether a container engine has shut it in already."""
     uid: int | None
     gid: int | None
     tmp_bytes: int
@@ -69,6 +71,7 @@ def load(path: str) -> Config:
             libraries=tuple(document["libraries"]),
             limits=limits,
             isolation=Isolation(
+                container=isolation.get("confinedBy") == "container",
                 uid=isolation.get("uid"),
                 gid=isolation.get("gid"),
                 tmp_bytes=int(isolation["tmpBytes"]),

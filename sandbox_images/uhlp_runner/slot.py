@@ -22,7 +22,7 @@ _IDLE = struct.Struct("<dQ")
 
 
 class Original:
-    """Tells a process from copies that are forked off it, without a system call: the kernel wipes their page."""
+    """Tells a process from copies forked off it, without a system call: the kernel wipes their page."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -101,6 +101,7 @@ async def test_another_daemon_finds_it(
     else:
         assert not found.alive
         assert found.exit_reason == DEEDS[deed]
+        await asyncio.wait_for(later.wait(found), NOTICED)
     assert (found.instance, found.deployment, found.pool) == (sandbox.instance.instance, "shop", "python")
     await later.remove(found, grace=0)
     assert await later.list() == []

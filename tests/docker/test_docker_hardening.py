@@ -50,7 +50,7 @@ async def test_only_what_is_its_own_is_mounted(home: Home, start: Start, contain
     }
     assert mounts == {
         str(home.trees / "shop"): ("/uhlp/trees", False, "rprivate"),
-        str(sandbox.instance.dir): ("/uhlp/run", True, "rprivate"),
+        str(sandbox.instance.dir): (str(sandbox.instance.dir), True, "rprivate"),
         str(home.app_log("shop")): ("/uhlp/app.log", True, "rprivate"),
     }
 

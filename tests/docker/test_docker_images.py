@@ -115,7 +115,7 @@ def test_an_image_built_on_ours(
     image: str, backend: DockerBackend, api: sdk.APIClient, throw_away: str
 ) -> None:
     dockerfile = io.BytesIO(f"FROM {image}\nENV MORE=1\n".encode())
-    for step in api.build(fileobj=dockerfile, tag=throw_away, decode=True):
+    for step in api.build(fileobj=dockerfile, tag=throw_away, rm=True, decode=True):
         assert "error" not in step
     backend.check(throw_away)
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Awaitable, Callable
 
-from runner.sandbox import Sandbox, until
+from runner.sandbox import Sandbox
+from support.waiting import eventually
 from uhlp_core.home import Home
 from uhlp_reconcilers.backends.docker import DockerBackend
 
 Start = Callable[..., Awaitable[Sandbox]]
 
 CODE = """
+from support.waiting import eventually
 import sys
 
 def prints(input, context):
@@ -27,7 +29,7 @@ def printed(sandbox: Sandbox) -> list[str]:
 async def test_nothing_is_lost(start: Start) -> None:
     sandbox = await start(CODE)
     await sandbox.execute("prints", data={"first": 0, "count": 5000})
-    await until(lambda: len(printed(sandbox)) == 5000, "all lines are in the log")
+    await eventually(lambda: len(printed(sandbox)) == 5000, "all lines are in the log")
     assert printed(sandbox) == [f"line {number}" for number in range(5000)]
     [line] = sandbox.lines(message="line 17")
     assert (line["app"], line["component"], line["instance"]) == (
@@ -40,11 +42,11 @@ async def test_nothing_is_lost(start: Start) -> None:
 async def test_rotation_goes_on_in_the_same_file(start: Start) -> None:
     sandbox = await start(CODE)
     await sandbox.execute("prints", data={"first": 0, "count": 3})
-    await until(lambda: len(printed(sandbox)) == 3, "the lines are in the log")
+    await eventually(lambda: len(printed(sandbox)) == 3, "the lines are in the log")
     with sandbox.log.open("r+b") as file:
         file.truncate(0)
     await sandbox.execute("prints", data={"first": 3, "count": 2})
-    await until(lambda: printed(sandbox) == ["line 3", "line 4"], "only what came later is in the log")
+    await eventually(lambda: printed(sandbox) == ["line 3", "line 4"], "only what came later is in the log")
 
 
 async def test_it_needs_no_daemon(
@@ -53,7 +55,7 @@ async def test_it_needs_no_daemon(
     sandbox = await start(CODE)
     backend.close()
     await sandbox.execute("prints", data={"first": 0, "count": 1})
-    await until(lambda: printed(sandbox) == ["line 0"], "the line is in the log")
+    await eventually(lambda: printed(sandbox) == ["line 0"], "the line is in the log")
     later = make_backend(home)
     [found] = await later.list()
     assert later.logs(found) == sandbox.log
@@ -63,4 +65,4 @@ async def test_why_a_handler_failed_is_there(start: Start) -> None:
     sandbox = await start(CODE)
     status, _ = await sandbox.execute("fails")
     assert status == 500
-    await until(lambda: sandbox.lines(message="ValueError: on purpose"), "the traceback is in the log")
+    await eventually(lambda: sandbox.lines(message="ValueError: on purpose"), "the traceback is in the log")

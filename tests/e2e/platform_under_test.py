@@ -15,6 +15,9 @@ from typing import Any
 
 from support.waiting import DEADLINE, wait_until
 
+ISOLATION = os.environ.get("UHLP_TEST_ISOLATION", "process")
+"""What runs the sandboxes of a platform under test: `process`, or `docker` with an engine and the image."""
+
 UHLP = Path(sys.executable).with_name("uhlp")
 
 GIT_ENVIRONMENT = {
@@ -184,7 +187,8 @@ class Platform:
     @property
     def environment(self) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("UHLP_")}
-        return {**clean, "UHLP_LOG_FORMAT": "text", "NO_COLOR": "1", **self.settings}
+        chosen = {"UHLP_LOG_FORMAT": "text", "NO_COLOR": "1", "UHLP_ISOLATION": ISOLATION}
+        return {**clean, **chosen, **self.settings}
 
     @property
     def state(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Each pool on the backend that it asks for; `isolation: auto` on the one this machine was found to have.
 
-What `auto` means is settled when the daemon starts and stays: an engine that fails later must not move
-anything to where it is less protected.
+What `auto` means is settled once, at the first start of an instance, and while containers are on record it
+means containers: an engine that fails must not move anything to where it is less protected.
 """
 
 import asyncio
@@ -75,6 +75,8 @@ class ByIsolation:
         return self._process if instance.backend == self._process.name else self._docker
 
     def _settled(self) -> Isolation:
+        if self._auto == Isolation.AUTO and self._docker.has_started_any():
+            self._auto = Isolation.DOCKER
         if self._auto == Isolation.AUTO:
             try:
                 self._docker.check(DEFAULT_IMAGE)

@@ -106,8 +106,8 @@ class DockerBackend:
         )
 
     def _check(self, instance: str) -> None:
-        folder = self._home.sandboxes / instance
-        if folder.parent != self._home.sandboxes or instance in ("", ".", ".."):
+        folder = self._containers.folder(instance)
+        if folder.name != instance or instance == "..":
             raise BackendError(f"{instance!r} is not the name of an instance")
         if len(os.fsencode(folder / "execute.sock")) > SOCKET_PATH_LIMIT:
             raise BackendError(f"{folder}: too long for a socket's {SOCKET_PATH_LIMIT} bytes; shorten --home")

@@ -7,7 +7,7 @@ verdict. Speaks with no engine.
 import json
 import signal
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from uhlp_state.model.pools import ResourceLimits
@@ -19,9 +19,9 @@ RUNNER = PurePosixPath("/opt/uhlp/uhlp_runner")
 """Where every image has its runner."""
 
 TREES = PurePosixPath("/uhlp/trees")
-FOLDER = PurePosixPath("/uhlp/run")
 LOG = PurePosixPath("/uhlp/app.log")
-"""Where a container sees its app's trees, its instance's folder and its app's log."""
+"""Where a container sees its app's trees and its app's log. Its instance's folder it sees where that is on
+the host: requests name `mcp.sock` by that path."""
 
 LIBRARIES = "/usr/lib/python3/dist-packages"
 """Where Debian puts Python packages, of which the runner uses `orjson` if it is there."""
@@ -91,6 +91,7 @@ class Placement:
     user: int
     group: int
     folder: Path
+    """Absolute, and the same for the container."""
     config: str
     """The name of the runner's configuration in the folder."""
     started_at: float
@@ -106,7 +107,7 @@ def description(spec: InstanceSpec, placement: Placement, *more: str) -> Details
     host = _host(spec, placement)
     return {
         "Image": placement.image,
-        "Entrypoint": [*_ENTRYPOINT, "--config", str(FOLDER / placement.config), *more],
+        "Entrypoint": [*_ENTRYPOINT, "--config", str(placement.folder / placement.config), *more],
         "Cmd": [],
         "User": f"{placement.user}:{placement.group}",
         "Env": ["LANG=C.UTF-8"],
@@ -148,6 +149,8 @@ def ending(details: Details) -> str:
     code = state["ExitCode"]
     if state["Status"] == "created":
         return f"never started: {state['Error']}" if state["Error"] else "never started"
+    if state["Status"] == "removing" or state["Dead"]:
+        return REMOVED
     if state["OOMKilled"] and code == 128 + signal.SIGKILL:
         limit = details["HostConfig"]["Memory"] >> 20
         return f"out of memory: killed by the kernel at the container's limit of {limit} MiB"
@@ -172,9 +175,9 @@ def _host(spec: InstanceSpec, placement: Placement) -> Details:
         "LogConfig": SEALED_OUTPUT,
         "Mounts": [
             _mount(spec.trees.resolve(), TREES, read_only=True),
-            _mount(placement.folder, FOLDER, read_only=False),
+            _mount(placement.folder, placement.folder, read_only=False),
             _mount(spec.log, LOG, read_only=False),
-            *(_mount(path, PurePosixPath(path), read_only=True) for path in spec.env_paths),
+            *(_mount(path, path, read_only=True) for path in spec.env_paths),
         ],
         **_resources(spec.limits, spec.concurrency),
     }
@@ -199,7 +202,7 @@ def _ulimits(spec: InstanceSpec) -> list[Details]:
     ]
 
 
-def _mount(source: Path, target: PurePosixPath, *, read_only: bool) -> Details:
+def _mount(source: Path, target: PurePath, *, read_only: bool) -> Details:
     return {
         "Type": "bind",
         "Source": str(source),

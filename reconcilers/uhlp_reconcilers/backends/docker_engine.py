@@ -5,6 +5,7 @@ do; what is not there is None, and never what could not be asked. Knows nothing 
 """
 
 import contextlib
+import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ from .protocol import BackendError
 
 CALL_SECONDS = 60.0
 """What an engine under heavy load may take to answer; a start of many containers queues up in it."""
+
+DEFAULT_URL = "unix:///var/run/docker.sock"
+"""Where the engine listens if DOCKER_HOST does not say otherwise."""
 
 Details = dict[str, Any]
 """What the engine tells about one thing, under the engine's own names."""
@@ -87,18 +91,20 @@ class Engine:
         """Return once a container does not run any more, at the latest after so long."""
         with (
             self._told(f"container {container:.12}") as api,
+            # The SDK tells of a timeout by either; whether the engine is away, the next call tells.
             contextlib.suppress(NotFound, requests.ReadTimeout, requests.ConnectionError),
         ):
             api.wait(container, timeout=seconds)
 
     def remove(self, container: str) -> None:
-        """Kill a container, if it runs, and remove it; one that is gone, or going, is fine."""
-        with self._told(f"container {container:.12}") as api:
+        """Kill a container, if it runs, and remove it, or wait for whoever is removing it already."""
+        with self._told(f"container {container:.12}") as api, contextlib.suppress(NotFound):
             try:
                 api.remove_container(container, v=True, force=True)
             except APIError as error:
-                if error.status_code not in (404, 409):
+                if error.status_code != 409:
                     raise
+                api.wait(container, timeout=CALL_SECONDS, condition="removed")
 
     def output(self, container: str) -> str:
         """What a container has written to its standard output and error."""
@@ -163,6 +169,7 @@ class Engine:
         except APIError as error:
             raise BackendError(f"{what}: the Docker engine says: {error.explanation or error}") from error
         except _ERRORS as error:
+            self.close()
             raise BackendError(
                 f"{what}: the Docker engine does not answer ({error}); start it, or see `docker info`"
             ) from error
@@ -170,5 +177,15 @@ class Engine:
     def _connected(self) -> docker.APIClient:
         with self._connecting:
             if self._client is None:
-                self._client = docker.APIClient(**kwargs_from_env(), version="auto", timeout=CALL_SECONDS)
+                options = kwargs_from_env()
+                _knock(options.get("base_url", DEFAULT_URL))
+                self._client = docker.APIClient(**options, version="auto", timeout=CALL_SECONDS)
             return self._client
+
+
+def _knock(url: str) -> None:
+    """Raise OSError if nobody listens there: the SDK would find out too, but leave its socket open."""
+    scheme, _, path = url.partition("://")
+    if scheme == "unix":
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(path)

@@ -45,19 +45,25 @@ class Containers:
     """The containers that bear the mark of one home; no other is ever touched."""
 
     def __init__(self, home: Home, engine: Engine) -> None:
-        self._home = home
         self._engine = engine
         self._mark = hashlib.sha256(os.fsencode(home.root.resolve())).hexdigest()[:12]
-        self._records = home.run / "docker"
+        self._folders = home.run / "c"
         self._running: dict[str, Instance] = {}
         """By container id, what was handed out as running: to say why it ends if it must be ended."""
 
+    def folder(self, instance: str) -> Path:
+        """The folder of an instance, beside which its record lies."""
+        return self._folders / instance
+
     def start(self, spec: InstanceSpec, image: str, runtime: str | None, group: int) -> Instance:
         """Create and start a container. Raises BackendError, OSError."""
-        folder = self._home.sandboxes / spec.instance
+        folder = self.folder(spec.instance)
         placement = _placement(self._mark, spec, image, runtime, group, folder)
-        self._records.mkdir(mode=0o700, exist_ok=True)
-        self._record(spec.instance).write_text(json.dumps(container.labels(spec, placement)))
+        self._folders.mkdir(mode=0o700, exist_ok=True)
+        record = self._record(spec.instance)
+        draft = record.with_suffix(".new")
+        draft.write_text(json.dumps(container.labels(spec, placement)))
+        draft.replace(record)
         _lay_out(spec, placement)
         name = f"uhlp-{self._mark}-{spec.instance}"
         created = self._engine.create(name, container.description(spec, placement))
@@ -101,7 +107,7 @@ class Containers:
 
     def has_started_any(self) -> bool:
         """Whether by the records something was started and not removed. Asks no engine."""
-        return any(self._records.glob("*.json"))
+        return any(self._folders.glob("*.json"))
 
     def named(self, instance: str) -> list[Instance]:
         """The containers of this instance: none, one, or what somebody has cloned. Raises BackendError."""
@@ -110,7 +116,7 @@ class Containers:
     def all(self) -> list[Instance]:
         """Every instance there is or, by the records, should be. Raises BackendError."""
         # In this order: a container that is made in between is missed by neither look.
-        recorded = sorted(self._records.glob("*.json"))
+        recorded = sorted(self._folders.glob("*.json"))
         found = [self._instance(details) for details in self._details(None)]
         known = {instance.instance for instance in found}
         for record in recorded:
@@ -136,7 +142,10 @@ class Containers:
         instance.exit_reason = instance.exit_reason or "removed"
         for details in self._details(instance.instance):
             self._engine.remove(details["Id"])
-            self._running.pop(details["Id"], None)
+        for known in [
+            one for one, held in self._running.copy().items() if held.instance == instance.instance
+        ]:
+            self._running.pop(known, None)
         shutil.rmtree(instance.dir, ignore_errors=True)
         self._record(instance.instance).unlink(missing_ok=True)
 
@@ -178,8 +187,10 @@ class Containers:
             return self._of(labels, None, container.ending(details))
         if altered := container.drift(details):
             return self._of(labels, None, altered)
-        process = procfs.read(state["Pid"])
-        instance = self._of(labels, process, None)
+        instance = self._of(labels, procfs.read(state["Pid"]), None)
+        known = self._running.get(details["Id"])
+        if known is not None and known.pid == instance.pid:
+            return known  # The same object, for whoever waits for it is told why it ends.
         self._running[details["Id"]] = instance
         return instance
 
@@ -195,12 +206,12 @@ class Containers:
             pid=process.pid if process else 0,
             start_ticks=process.started if process else 0,
             started_at=float(labels[container.STARTED_LABEL]),
-            dir=self._home.sandboxes / instance,
+            dir=self.folder(instance),
             exit_reason=ended,
         )
 
     def _record(self, instance: str) -> Path:
-        return self._records / f"{instance}.json"
+        return self._folders / f"{instance}.json"
 
 
 def _placement(
@@ -224,13 +235,17 @@ def _lay_out(spec: InstanceSpec, placement: container.Placement) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700)
     config = folder / CONFIG
-    config.write_text(json.dumps(_config(spec)))
+    config.write_text(json.dumps(_config(spec, folder)))
     spec.trees.mkdir(parents=True, exist_ok=True)
     spec.log.parent.mkdir(parents=True, exist_ok=True)
     spec.log.touch()
     if os.geteuid() == 0:
-        os.chown(config, placement.user, placement.group)
-        os.chown(folder, placement.user, placement.group)
+        os.chown(config, 0, placement.group)
+        config.chmod(0o640)
+        # The runner makes its sockets here, and must neither remove nor replace what the daemons put here:
+        # in a sticky folder of root's only root removes root's files.
+        os.chown(folder, 0, placement.group)
+        folder.chmod(0o1770)
         os.chown(spec.log, -1, placement.group)
         spec.log.chmod(0o660)
 
@@ -251,11 +266,11 @@ def _probe(folder: Path) -> InstanceSpec:
     )
 
 
-def _config(spec: InstanceSpec) -> Details:
+def _config(spec: InstanceSpec, folder: Path) -> Details:
     return runner_config(
         spec,
         trees=container.TREES,
-        folder=container.FOLDER,
+        folder=folder,
         libraries=[container.LIBRARIES],
         isolation={"confinedBy": "container", "tmpBytes": container.TMP_BYTES, "hidden": []},
     )

@@ -4,8 +4,10 @@ That a container *ends* needs no engine to notice (its process does); this is fo
 goes on running. An event only means "look at that container"; after every gap all are looked at.
 """
 
+import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from docker.types import CancellableStream
@@ -17,6 +19,9 @@ log = logging.getLogger(__name__)
 
 RECONNECT_SECONDS = 1.0
 """Between attempts to follow the events of an engine that is away."""
+
+CLOSE_SECONDS = 2.0
+"""For the thread to end."""
 
 _EVENTS = {"type": ["container", "network"], "event": ["pause", "update", "connect"]}
 
@@ -33,19 +38,27 @@ class Watch:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread; one that hangs in an engine that does not answer dies with the process."""
         self._stop.set()
-        stream = self._stream
-        if stream is not None:
-            stream.close()
-        self._thread.join()
+        deadline = time.monotonic() + CLOSE_SECONDS
+        # More than once: the thread may just be opening a stream.
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            if stream := self._stream:
+                with contextlib.suppress(OSError):
+                    stream.close()
+            self._thread.join(0.05)
 
     def _run(self) -> None:
+        following = True
         while not self._stop.is_set():
             try:
                 self._follow()
             except BackendError as error:
-                log.warning("cannot follow the engine's events, trying again: %s", error)
+                level = logging.WARNING if following else logging.DEBUG
+                log.log(level, "cannot follow the engine's events, trying again: %s", str(error))
+                following = False
+            else:
+                following = True
             self._stop.wait(RECONNECT_SECONDS)
 
     def _follow(self) -> None:
@@ -60,5 +73,5 @@ class Watch:
                 self._look(actor["Attributes"].get("container", "") if of_network else actor["ID"])
         finally:
             stream, self._stream = self._stream, None
-            if not self._stop.is_set():
+            with contextlib.suppress(OSError):
                 stream.close()

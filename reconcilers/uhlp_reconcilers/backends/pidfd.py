@@ -8,6 +8,8 @@ from . import procfs
 
 async def ended(pid: int, started: int) -> None:
     """Return once the process with this pid and start time does not run (any more)."""
+    if not procfs.is_running(pid, started):
+        return
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:

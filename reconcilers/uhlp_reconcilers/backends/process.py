@@ -8,7 +8,6 @@ parent is told: how its child ended.
 import asyncio
 import importlib.util
 import json
-import math
 import os
 import shutil
 import signal
@@ -23,8 +22,9 @@ from typing import Any
 from uhlp_core.home import Home
 from uhlp_state.model.pools import ResourceLimits
 
-from . import procfs
+from . import pidfd, procfs
 from .protocol import BackendError, Instance, InstanceSpec, InstanceStats
+from .runner_config import runner_config
 from .users import PROBE_UID, Users
 
 RECORD = "instance.json"
@@ -113,14 +113,7 @@ class ProcessBackend:
 
     async def wait(self, instance: Instance) -> None:
         """Return once the runner has ended; `exit_reason` is then set."""
-        if instance.alive:
-            descriptor = os.pidfd_open(instance.pid)
-            try:
-                # Between the look and the pidfd the pid may have changed hands.
-                if instance.alive:
-                    await _readable(descriptor)
-            finally:
-                os.close(descriptor)
+        await pidfd.ended(instance.pid, instance.start_ticks)
         if instance.pid in self._children:
             self._children.discard(instance.pid)
             instance.exit_reason = instance.exit_reason or _reap(instance.pid)
@@ -205,6 +198,7 @@ class ProcessBackend:
                 return None
             record = {}
         return Instance(
+            backend=self.name,
             instance=folder.name,
             app=record.get("app", ""),
             deployment=record.get("deployment", ""),
@@ -219,30 +213,13 @@ class ProcessBackend:
 
 
 def _config(spec: InstanceSpec, folder: Path, home: Path, uid: int | None) -> dict[str, Any]:
-    """The runner's configuration, as docs/architecture.md lists it."""
-    limits = spec.limits
-    return {
-        "app": spec.app,
-        "deployment": spec.deployment,
-        "pool": spec.pool,
-        "instance": spec.instance,
-        "mode": spec.mode,
-        "concurrency": spec.concurrency,
-        "trees": str(spec.trees.resolve()),
-        "dir": str(folder),
-        "environment": [str(path) for path in spec.env_paths],
-        "libraries": _libraries(),
-        "limits": {
-            "memoryBytes": limits.memory_bytes,
-            # What its cores could do in its time, so that only a request that escaped its timeout meets it.
-            "cpuSeconds": math.ceil(spec.timeout_seconds * max(1.0, limits.cpu_cores)),
-            "timeoutMs": math.ceil(spec.timeout_seconds * 1000),
-            "maxProcesses": limits.max_processes,
-            "maxOutputBytes": limits.max_output_bytes,
-            "maxOpenFiles": limits.max_open_files,
-        },
-        "isolation": {"uid": uid, "gid": uid, "tmpBytes": TMP_BYTES, "hidden": [str(home)]},
-    }
+    return runner_config(
+        spec,
+        trees=spec.trees.resolve(),
+        folder=folder,
+        libraries=_libraries(),
+        isolation={"uid": uid, "gid": uid, "tmpBytes": TMP_BYTES, "hidden": [str(home)]},
+    )
 
 
 def _command(config: Path, *more: str) -> list[str]:
@@ -313,14 +290,3 @@ def _kill_tree(instance: Instance) -> None:
             _signal(instance, signal.SIGKILL)
             procfs.await_end(instance.pid, instance.start_ticks)
             return
-
-
-async def _readable(descriptor: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    # Still readable until the reader is removed, so it may be called again.
-    loop.add_reader(descriptor, lambda: None if ready.done() else ready.set_result(None))
-    try:
-        await ready
-    finally:
-        loop.remove_reader(descriptor)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from uhlp_core.errors import UhlpError
-from uhlp_state.model.pools import ResourceLimits
+from uhlp_state.model.pools import DEFAULT_IMAGE, Isolation, ResourceLimits
 
 from . import procfs
 
@@ -39,12 +39,18 @@ class InstanceSpec:
     """The app's log, which is appended to."""
     env_paths: tuple[Path, ...] = ()
     """Folders of packages that handlers may import beyond the standard library."""
+    image: str = DEFAULT_IMAGE
+    """What a container is made from; the process backend does not look at it."""
+    isolation: Isolation = Isolation.AUTO
+    """What the pool asks for: a backend that can do several looks at it."""
 
 
 @dataclass(slots=True)
 class Instance:
     """One instance as it is."""
 
+    backend: str
+    """The name of the backend that runs it."""
     instance: str
     app: str
     deployment: str
@@ -79,11 +85,6 @@ class InstanceStats:
 
 class SandboxBackend(Protocol):
     """Runs instances."""
-
-    @property
-    def name(self) -> str:
-        """As in `InstanceDoc.backend`."""
-        ...
 
     def protection(self) -> tuple[list[str], list[str]]:
         """The measures that an instance started now would have in force, and those it would lack."""

@@ -94,9 +94,7 @@ def _ident(input):
 
 def _number(text, name):
     if not (text.isascii() and text.isdigit() and len(text) <= MAX_ID_DIGITS):
-        raise AppError(
-            "INVALID_NUMBER", f"{name} must be a note's number, e.g. 1", {"parameter": name}, 400
-        )
+        raise AppError("INVALID_NUMBER", f"{name} must be a note's number, e.g. 1", {"parameter": name}, 400)
     return int(text)
 
 
