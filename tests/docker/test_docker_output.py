@@ -10,7 +10,6 @@ from uhlp_reconcilers.backends.docker import DockerBackend
 Start = Callable[..., Awaitable[Sandbox]]
 
 CODE = """
-from support.waiting import eventually
 import sys
 
 def prints(input, context):
