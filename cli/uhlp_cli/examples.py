@@ -1,7 +1,9 @@
 """The example apps of an empty home, deployed the way that everybody deploys: by `git push`."""
 
 import os
+import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,8 +14,10 @@ from uhlp_core.errors import UhlpError
 from uhlp_core.ids import Deployment
 from uhlp_core.settings import Settings
 from uhlp_hooks.install import install_hooks
+from uhlp_reconcilers.daemons import backend
 from uhlp_state.assets import assets_folder
 from uhlp_state.git_repo import create_repo
+from uhlp_state.model.pools import Isolation
 from uhlp_state.templates import render_template
 
 TEMPLATE_APP = "hello"
@@ -78,21 +82,40 @@ def welcome(settings: Settings, fresh: list[str], seconds: float) -> str:
     lines += [f"    {app:<12} {settings.app_url(Deployment(app))}" for app in apps]
     if fresh:
         lines.append("    (just pushed with git as examples)")
-    clone = settings.home.repo(TEMPLATE_APP)
     first = TEMPLATE_APP if TEMPLATE_APP in apps else next(iter(apps), None)
-    home = (
-        ""
-        if settings.home_dir.expanduser() == Path("~/.uhlp").expanduser()
-        else f" --home {settings.home.root}"
-    )
     if first:
-        clone = settings.home.repo(first)
         lines += [
             "",
             "  Try:",
             f"    curl {settings.app_url(Deployment(first))}",
-            f"    git clone {clone} && cd {first}    # change a file, commit, push: it is live",
-            f"    uhlp status{home}",
+            f"    git clone {settings.home.repo(first)} && cd {first}",
+            "        # change a file, commit, git push: it is live when the push returns",
+            f"    {_command('status', settings)}",
         ]
-    lines += ["", f"  Isolation of sandboxes: {settings.isolation} (see docs/docker.md).", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_sandboxes(settings), ""])
+
+
+def _command(name: str, settings: Settings) -> str:
+    """A command of ours as it can be typed here."""
+    script = "uhlp" if shutil.which("uhlp") else os.path.relpath(sys.argv[0])
+    default = settings.home_dir.expanduser() == Path("~/.uhlp").expanduser()
+    return f"{script} {name}" + ("" if default else f" --home {settings.home.root}")
+
+
+def _sandboxes(settings: Settings) -> list[str]:
+    """What runs the apps' code here, and what that protects against."""
+    chosen = backend(settings)
+    try:
+        isolation = chosen.settled()
+        in_force, missing = chosen.protection()
+    finally:
+        chosen.close()
+    lines = [f"  Sandboxes ({isolation}): {'; '.join(in_force)}."]
+    if missing:
+        lines.append(f"  Missing: {'; '.join(missing)}.")
+    if isolation == Isolation.PROCESS:
+        lines.append(
+            "  This contains accidents; it is no boundary against hostile code. With Docker there is more: "
+            f"{_command('images build', settings)}"
+        )
+    return lines

@@ -81,6 +81,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start everything and wait until it serves. Raises Unavailable if it does not come up."""
+        _prepare_metrics(self._home)
         self._signals, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
@@ -296,22 +297,38 @@ class Supervisor:
         asyncio.run(remove())
 
     def _take_lock(self) -> int:
-        """One platform per home. A kernel lock: it cannot outlive its owner."""
+        """One platform per home. A kernel lock: it cannot outlive its owners.
+
+        The daemons hold it with the supervisor. After a supervisor was killed it is free once they have
+        ended, so that two generations of daemons never work side by side.
+        """
         self._home.create()
         descriptor = os.open(self._home.run / "up.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + STOP_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return descriptor
+            except BlockingIOError:
+                if self._is_supervised() or time.monotonic() > deadline:
+                    os.close(descriptor)
+                    raise Conflict(
+                        f"UHLP is already running with {self._home.root}; stop it, or choose another --home"
+                    ) from None
+            time.sleep(TICK)
+
+    def _is_supervised(self) -> bool:
+        """Whether the supervisor that wrote the state down still lives."""
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise Conflict(
-                f"UHLP is already running with {self._home.root}; stop it, or choose another --home"
-            ) from None
-        return descriptor
+            pid = int(json.loads((self._home.run / "up.json").read_text())["pid"])
+            os.kill(pid, 0)
+        except (OSError, ValueError, KeyError):
+            return False
+        return True
 
 
-def prepare_metrics(home: Home) -> None:
+def _prepare_metrics(home: Home) -> None:
     """Have all daemons count into one folder; must come before prometheus_client is imported."""
-    home.create()
     shutil.rmtree(home.metrics, ignore_errors=True)
     home.metrics.mkdir(parents=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(home.metrics)

@@ -25,21 +25,23 @@ def up(invocation: Invocation, port: int | None, no_examples: bool) -> None:
     Everything is kept in the data folder; the next start finds it all again. An empty home gets the example
     apps, pushed with plain git.
     """
-    from uhlp_cli import examples
-    from uhlp_cli.supervisor import Supervisor, prepare_metrics
+    from uhlp_cli.supervisor import Supervisor
     from uhlp_core.settings import Settings
+    from uhlp_core.sockets import CannotListen
     from uhlp_core.telemetry import set_up_logging
 
     began = time.monotonic()
     settings = Settings.load(home_dir=invocation.home_dir, port=port)
     set_up_logging("uhlp", settings)
-    prepare_metrics(settings.home)
     try:
         supervisor = Supervisor(settings)
-    except OSError as error:
+    except CannotListen as error:
         raise InvalidInput(f"{error}; choose another port with --port") from None
     try:
         supervisor.start()
+        # Only now: it imports prometheus_client, which looks once where to count.
+        from uhlp_cli import examples
+
         fresh = [] if no_examples else examples.create_if_empty(supervisor.settings)
         invocation.answer(
             {"gateway": supervisor.settings.port, "control": supervisor.settings.effective_control_port},

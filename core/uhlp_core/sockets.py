@@ -22,8 +22,12 @@ def inherited(name: str, environment: Mapping[str, str] = os.environ) -> socket.
     return found
 
 
+class CannotListen(OSError):
+    """The address is taken, not this machine's, or not this user's to bind; the text names it."""
+
+
 def listen_tcp(host: str, port: int) -> socket.socket:
-    """Bind and listen; raises OSError with the address in its text."""
+    """Bind and listen; raises CannotListen."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -31,9 +35,7 @@ def listen_tcp(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise OSError(
-            error.errno, f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}"
-        ) from None
+        raise CannotListen(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from None
     listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener

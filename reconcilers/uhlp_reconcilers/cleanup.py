@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import orjson
-from dulwich.errors import NotGitRepository
+from dulwich.file import FileLocked
 
 from uhlp_core import keys
 from uhlp_core.errors import UhlpError
@@ -65,7 +65,7 @@ class Cleanup:
             try:
                 served = await self._served_trees(app)
                 await asyncio.to_thread(self._clean_app, app, served)
-            except (OSError, UhlpError, NotGitRepository) as error:
+            except (OSError, UhlpError, FileLocked, subprocess.SubprocessError) as error:
                 log.warning("left alone: %s", error, extra={"app": app})
         await asyncio.to_thread(self._clean_orphans, apps)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from uhlp_core import keys, store, wake
 from uhlp_core.daemon import Main
+from uhlp_core.errors import UhlpError
 from uhlp_core.settings import Settings
 from uhlp_core.store import UNAVAILABLE, Store
 from uhlp_reconcilers.backends.by_isolation import ByIsolation
@@ -56,7 +57,7 @@ async def registry(settings: Settings, stop: asyncio.Event) -> None:
                 app = await moved.get()
                 try:
                     await reconciler.discover(app)
-                except (*UNAVAILABLE, OSError) as error:
+                except (*UNAVAILABLE, UhlpError, OSError) as error:
                     log.warning("cannot read the repo, keeping what is known: %s", error, extra={"app": app})
 
         async def follow_status() -> None:
@@ -116,7 +117,7 @@ async def cleanup(settings: Settings, stop: asyncio.Event) -> None:
             while True:
                 try:
                     await reconciler.sweep()
-                except (*UNAVAILABLE, OSError) as error:
+                except (*UNAVAILABLE, UhlpError, OSError) as error:
                     log.warning("nothing is removed this time: %s", error)
                 await asyncio.sleep(CLEANUP_INTERVAL)
 

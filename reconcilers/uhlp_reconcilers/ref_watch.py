@@ -12,6 +12,7 @@ from pathlib import Path
 
 from asyncinotify import Event, Inotify, Mask, Watch
 
+from uhlp_core.errors import UhlpError
 from uhlp_state.git_repo import refs_fingerprint
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class RefPoll:
                 await asyncio.sleep(0)
             try:
                 now: object = refs_fingerprint(self._repos / f"{app}.git")
-            except OSError as error:
+            except (UhlpError, OSError) as error:
                 now = str(error)
             if self._seen.get(app) != now:
                 self._seen[app] = now
@@ -106,9 +107,10 @@ class RefEvents:
         repo = self._repos / f"{app}.git"
         heads = repo / "refs" / "heads"
         watches = self._watches.setdefault(app, {})
-        for folder in (repo, heads, *(path for path in heads.rglob("*") if path.is_dir())):
-            if folder.is_dir() and (folder not in watches or folder not in (repo, heads)):
-                watches[folder] = inotify.add_watch(folder, _REFS_CHANGED)
+        with contextlib.suppress(FileNotFoundError):  # It may vanish while we look; that is an event too.
+            for folder in (repo, heads, *(path for path in heads.rglob("*") if path.is_dir())):
+                if folder.is_dir() and (folder not in watches or folder not in (repo, heads)):
+                    watches[folder] = inotify.add_watch(folder, _REFS_CHANGED)
 
     def _forget(self, inotify: Inotify, app: str) -> None:
         for watch in self._watches.pop(app, {}).values():

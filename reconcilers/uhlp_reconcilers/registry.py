@@ -11,7 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dulwich.file import FileLocked
+
 from uhlp_core import keys, store, wake
+from uhlp_core.errors import UhlpError
 from uhlp_core.home import Home
 from uhlp_core.ids import PLATFORM_APP, PRODUCTION_BRANCH, Deployment, is_app_id
 from uhlp_core.store import Store
@@ -72,12 +75,15 @@ class Registry:
         present = await asyncio.to_thread(self._present_apps)
         self._check_mass_deletion(present)
         for app in self._apps.keys() | present:
-            await self.discover(app)
+            try:
+                await self.discover(app)
+            except (UhlpError, OSError) as error:  # One repo out of order must not hold up all others.
+                log.error("cannot read the repo: %s", error, extra={"app": app})
 
     async def discover(self, app: str) -> list[str]:
         """Re-read an app's branches and enqueue what changed; returns all deployments it has now.
 
-        Raises OSError where the repo is there but cannot be read: that changes nothing.
+        Raises OSError or UhlpError where the repo is there but cannot be read: that changes nothing.
         """
         if app == PLATFORM_APP:
             await self._discover_platform()
@@ -248,4 +254,7 @@ class Registry:
         parsed = Deployment.parse(deployment)
         branch = self._apps.get(parsed.app, KnownApp()).deployments.get(deployment)
         if branch:
-            await asyncio.to_thread(note_applied, self._home.repo(parsed.app), branch, commit)
+            try:
+                await asyncio.to_thread(note_applied, self._home.repo(parsed.app), branch, commit)
+            except (OSError, FileLocked) as error:  # The next report of this deployment tries again.
+                log.warning("cannot note the last good revision: %s", error, extra={"app": parsed.app})

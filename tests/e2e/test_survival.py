@@ -156,6 +156,21 @@ def test_losing_redis_data_loses_nothing_that_git_holds(fresh_platform: Callable
     assert platform.answer("app") == {"answer": "good"}
 
 
+def test_a_repo_that_is_out_of_order_holds_up_no_other(fresh_platform: Callable[..., Platform]) -> None:
+    platform = fresh_platform()
+    platform.start()
+    for app in ("one", "two"):
+        platform.create(app, app_files(app, answering(app)))
+    (platform.home / "repos" / "junk.git").mkdir()
+    (platform.repo("two") / "refs" / "heads" / "main").write_text("no commit\n")
+    wait_until(lambda: "holds no commit id" in platform.log(), "the broken ref is named")
+    assert platform.answer("two") == {"answer": "two"}
+    platform.stop()
+    platform.start()
+    wait_until(lambda: platform.request("GET", "/", app="one").status == 200, "the sound app serves")
+    assert platform.create("three", app_files("three", answering("three")))
+
+
 def test_a_killed_supervisor_leaves_nothing_that_hinders_the_next(
     fresh_platform: Callable[..., Platform],
 ) -> None:

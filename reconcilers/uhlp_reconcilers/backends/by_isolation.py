@@ -32,13 +32,13 @@ class ByIsolation:
 
     def protection(self) -> tuple[list[str], list[str]]:
         """What holds for a pool without a wish of its own."""
-        return self._of(self._settled()).protection()
+        return self._of(self.settled()).protection()
 
     async def ensure(self, spec: InstanceSpec) -> Instance:
         """Start it where its pool asks to be. Raises BackendError."""
         isolation = spec.isolation
         if isolation == Isolation.AUTO:
-            isolation = await asyncio.to_thread(self._settled)
+            isolation = await asyncio.to_thread(self.settled)
         return await self._of(isolation).ensure(spec)
 
     async def list(self) -> list[Instance]:
@@ -74,7 +74,8 @@ class ByIsolation:
     def _backend(self, instance: Instance) -> SandboxBackend:
         return self._process if instance.backend == self._process.name else self._docker
 
-    def _settled(self) -> Isolation:
+    def settled(self) -> Isolation:
+        """What `auto` means on this machine: PROCESS or DOCKER. Asks the engine the first time."""
         if self._auto == Isolation.AUTO and self._docker.has_started_any():
             self._auto = Isolation.DOCKER
         if self._auto == Isolation.AUTO:
