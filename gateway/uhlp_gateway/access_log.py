@@ -6,12 +6,14 @@ write per app, so that neither a slow disk nor a rotated file touches a request.
 
 import asyncio
 import logging
+from functools import lru_cache
 from typing import NamedTuple
 
 import orjson
 
 from uhlp_core.app_log import append
 from uhlp_core.home import Home
+from uhlp_gateway.problems import printable
 
 FLUSH_SECONDS = 0.25
 MAX_LINES = 100_000
@@ -79,23 +81,32 @@ class AccessLog:
 
 
 def _format(line: AccessLine) -> bytes:
-    milliseconds = round(line.seconds * 1000, 3)
-    document = {
-        "ts": line.ts,
-        "level": "info" if line.status < 500 else "error",
-        "stream": "access",
-        "app": line.app,
-        "deployment": line.deployment,
-        "commit": line.commit,
-        "component": line.component,
-        "requestId": line.request_id,
-        "method": line.method,
-        "path": line.path,
-        "status": line.status,
-        "durationMs": milliseconds,
-        "bytes": line.bytes,
-        "message": f"{line.method} {line.path} {line.status} {milliseconds} ms",
-    }
+    milliseconds = f"{line.seconds * 1000:.3f}"
+    level = "info" if line.status < 500 else "error"
+    message = f"{line.method} {line.path} {line.status} {milliseconds} ms"
+    # Numbers, ids and methods are safe as they are; a path may hold anything.
+    text = (
+        f'{{"ts":{line.ts:.6f},"level":"{level}","stream":"access",'
+        f"{_names(line.app, line.deployment, line.commit, line.component)},"
+        f'"requestId":"{line.request_id}","method":{_quoted(line.method)},"path":{_quoted(line.path)},'
+        f'"status":{line.status},"durationMs":{milliseconds},"bytes":{line.bytes},'
+        f'"message":{_quoted(message)}'
+    )
     if line.detail:
-        document["detail"] = line.detail
-    return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+        text += f',"detail":{_quoted(line.detail)}'
+    return text.encode() + b"}\n"
+
+
+@lru_cache(maxsize=4096)
+def _names(app: str, deployment: str, commit: str, component: str) -> str:
+    """The members that all lines of a component at a commit share."""
+    document = {"app": app, "deployment": deployment, "commit": commit, "component": component}
+    return orjson.dumps(document)[1:-1].decode()
+
+
+def _quoted(text: str) -> str:
+    """A JSON string; what was not UTF-8 is replaced."""
+    try:
+        return orjson.dumps(text).decode()
+    except TypeError:
+        return orjson.dumps(printable(text)).decode()

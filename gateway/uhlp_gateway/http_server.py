@@ -415,15 +415,15 @@ class HttpConnection(asyncio.Protocol):
         if self._transport is None:
             return
         status, body = response.status, response.body
-        lines = [_STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"]
-        lines += [f"{name}: {value}\r\n" for name, value in response.headers]
+        text = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"
+        for name, value in response.headers:
+            text += f"{name}: {value}\r\n"
         if status in _WITHOUT_BODY:
             body = b""
         else:
-            lines.append(f"Content-Length: {len(body)}\r\n")
-        lines.append(_date_line())
-        lines.append("\r\n" if keep else "Connection: close\r\n\r\n")
-        data = "".join(lines).encode("utf-8", "surrogateescape")
+            text += f"Content-Length: {len(body)}\r\n"
+        text += _date_line() + ("\r\n" if keep else "Connection: close\r\n\r\n")
+        data = text.encode("utf-8", "surrogateescape")
         self._transport.write(data if head or not body else data + body)
 
     async def _until_drained(self) -> None:

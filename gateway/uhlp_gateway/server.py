@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import socket
 from collections.abc import Callable
@@ -59,6 +60,8 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
             accepting = await asyncio.get_running_loop().create_server(
                 server, sock=listener, backlog=sockets.BACKLOG
             )
+            gc.collect()
+            gc.freeze()  # What is there now stays: no collection needs to look at it.
             _log.info("serving on %s:%s", *listener.getsockname()[:2])
             await stop.wait()
             pages.draining = True

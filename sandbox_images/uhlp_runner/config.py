@@ -1,6 +1,7 @@
 """What a runner is told at its start: the JSON file named by `--config`."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def load(path: str) -> Config:
             instance=document["instance"],
             mode=document["mode"],
             concurrency=int(document["concurrency"]),
-            trees=document["trees"],
+            trees=os.path.realpath(document["trees"]),
             dir=document["dir"],
             environment=tuple(document["environment"]),
             libraries=tuple(document["libraries"]),

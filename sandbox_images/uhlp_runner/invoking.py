@@ -4,11 +4,11 @@ The same in every mode: a persistent worker calls it for each request, the child
 interpreter once. It knows nothing of sockets and processes but this: it runs in the main thread, where
 signals are raised, and a copy of the process that the handler forked off never gets past it.
 
-Part of the interpreter mode's boot path, hence `_signal` (`signal` imports `enum`), and what only a
-failure needs is imported when one happens.
+Part of the interpreter mode's boot path, hence `_signal` and `posix` (`signal` imports `enum`, `os` much of
+`collections`), and what only a failure needs is imported when one happens.
 """
 
-import os
+import posix
 import sys
 from _signal import ITIMER_REAL, SIGALRM, SIGUSR1, setitimer, signal  # type: ignore[import-not-found]
 from errno import EAGAIN
@@ -78,8 +78,8 @@ class Invoker:
         """
         if is_cancelled is not None:
             self._is_cancelled = is_cancelled
-        own = os.getpid()
-        self._is_copy = is_copy or (lambda: os.getpid() != own)
+        own = posix.getpid()
+        self._is_copy = is_copy or (lambda: posix.getpid() != own)
         signal(SIGALRM, self._on_alarm)
         signal(SIGUSR1, self._on_alarm)
 
@@ -128,7 +128,7 @@ class Invoker:
             finally:
                 # A copy that the handler forked off and that comes back here is not the runner.
                 if self._is_copy():
-                    os._exit(0)
+                    posix._exit(0)
                 self._deadline = 0.0
         except Failure:
             raise
@@ -289,7 +289,7 @@ def describe(error: BaseException) -> str:
         text = "its text cannot be shown"
     line = type(error).__name__ + (f": {text}" if text else "")
     place = innermost(error)
-    return f"{line} ({os.path.basename(place[0])}:{place[1]})" if place else line  # noqa: PTH119
+    return f"{line} ({place[0].rpartition('/')[2]}:{place[1]})" if place else line
 
 
 def innermost(error: BaseException) -> tuple[str, int] | None:

@@ -9,7 +9,7 @@ Part of the interpreter mode's boot path.
 
 import fcntl
 import marshal
-import os
+import posix
 import sys
 from _signal import SIGKILL  # type: ignore[import-not-found]
 
@@ -59,7 +59,7 @@ def serve(loader: Loader | None = None) -> "NoReturn":
     fcntl.fcntl(CHANNEL, fcntl.F_SETFL, 0)  # Room for more of the answer would be signalled as well.
     _write(status.to_bytes(2, "little") + len(body).to_bytes(4, "little") + body)
     # Not exit(): threads the handler left behind, and its atexit functions, are not waited for.
-    os._exit(0)
+    posix._exit(0)
 
 
 def _die_with_channel() -> None:
@@ -68,12 +68,12 @@ def _die_with_channel() -> None:
     The runner may itself be killed at any moment, and no handler may run on without it. Data would raise
     the signal too, so this must come after the request was read; nothing follows it.
     """
-    fcntl.fcntl(CHANNEL, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(CHANNEL, fcntl.F_SETOWN, posix.getpid())
     fcntl.fcntl(CHANNEL, F_SETSIG, SIGKILL)
-    fcntl.fcntl(CHANNEL, fcntl.F_SETFL, fcntl.FASYNC | os.O_NONBLOCK)
+    fcntl.fcntl(CHANNEL, fcntl.F_SETFL, fcntl.FASYNC | posix.O_NONBLOCK)
     try:
-        os.read(CHANNEL, 1)
-        os._exit(0)  # It closed before the signal was asked for.
+        posix.read(CHANNEL, 1)
+        posix._exit(0)  # It closed before the signal was asked for.
     except BlockingIOError:
         return
 
@@ -81,9 +81,9 @@ def _die_with_channel() -> None:
 def _read_exactly(size: int) -> bytes:
     parts = []
     while size:
-        part = os.read(CHANNEL, size)
+        part = posix.read(CHANNEL, size)
         if not part:
-            os._exit(0)  # The runner is gone, and with it whoever wanted the answer.
+            posix._exit(0)  # The runner is gone, and with it whoever wanted the answer.
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
@@ -92,4 +92,4 @@ def _read_exactly(size: int) -> bytes:
 def _write(data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(CHANNEL, view) :]
+        view = view[posix.write(CHANNEL, view) :]
