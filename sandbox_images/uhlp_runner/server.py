@@ -86,6 +86,8 @@ class Server:
                 pass
         except (ConnectionError, asyncio.IncompleteReadError):
             return
+        except asyncio.CancelledError:
+            return  # The runner ends while a connection is idle: that is no error, and nothing to log.
         finally:
             writer.close()
 
