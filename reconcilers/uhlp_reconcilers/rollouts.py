@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from uhlp_core import keys, store
-from uhlp_core.status import Phase, Report
+from uhlp_core.status import CHAIN, Phase, Report
 from uhlp_core.store import Store
 
 
@@ -30,11 +30,11 @@ def progress_of(reports: dict[str, Report], commit: str) -> Progress:
     if routes and routes.applied == commit and routes.phase == Phase.READY:
         return Progress(done=True, live=True, message=routes.message)
     about = {name: report for name, report in reports.items() if report.attempted == commit}
-    for name in ("registry", "sandboxes", "routes"):
+    for name in CHAIN:
         report = about.get(name)
         if report and report.phase == Phase.STALLED:
             return Progress(done=True, live=False, message=f"{report.reason}: {report.message}")
-    for name in ("registry", "sandboxes", "routes"):
+    for name in CHAIN:
         report = about.get(name)
         if report is None:
             return Progress(done=False, live=False, message=f"waiting for {name}")

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from git.git_world import World, app_files, control, fetch
+from support.waiting import eventually
 from uhlp_control import body, new_apps
 from uhlp_core.errors import InvalidInput
 from uhlp_state.git_repo import heads
@@ -23,13 +24,6 @@ def in_thread(function, *arguments, **named):
 
 async def post(url, **options):
     return await fetch(url, "POST", **options)
-
-
-async def until(condition, seconds=10.0):
-    """Poll until a condition holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_push_clone_and_fetch(world, receiver, tmp_path):
@@ -112,14 +106,14 @@ async def test_a_refused_first_push_leaves_no_app(world, receiver, tmp_path, mon
     async with control(world) as address:
         done = await in_thread(work.push, f"{address}/git/hello.git")
         assert done.returncode == 1 and "YAML_SYNTAX" in done.stderr
-        await until(lambda: list(world.home.repos.iterdir()) == [])
+        await eventually(lambda: list(world.home.repos.iterdir()) == [], "the empty repo is removed")
         # And an app that has a commit stays.
         work.commit(app_files("hello"))
         assert (await in_thread(work.push, f"{address}/git/hello.git")).returncode == 0
         (await in_thread(work.run, "ls-remote", f"{address}/git/hello.git")).check_returncode()
         assert (await fetch(f"{address}/git/other.git/info/refs?service=git-receive-pack"))[0] == 200
         assert world.home.repo("other").exists()
-        await until(lambda: not world.home.repo("other").exists())
+        await eventually(lambda: not world.home.repo("other").exists(), "the empty repo is removed")
         assert heads(world.home.repo("hello")) == {"main": work.git("rev-parse", "HEAD")}
 
 
@@ -233,7 +227,7 @@ async def test_a_client_that_stops_sending_is_let_go(world, monkeypatch):
             b"Content-Type: application/x-git-receive-pack-request\r\nContent-Length: 1000\r\n\r\n00"
         )
         assert (await reader.readline()).startswith(b"HTTP/1.1 408")
-        await until(lambda: not _git_processes(world))
+        await eventually(lambda: not _git_processes(world), "Git has ended")
         writer.close()
         await writer.wait_closed()
 
@@ -258,10 +252,10 @@ async def test_a_client_that_leaves_takes_its_git_process_along(world, tmp_path)
             b"Content-Type: application/x-git-receive-pack-request\r\nContent-Length: 1000\r\n\r\n00"
         )
         await writer.drain()
-        await until(lambda: _git_processes(world))
+        await eventually(lambda: _git_processes(world), "Git runs")
         writer.close()
         await writer.wait_closed()
-        await until(lambda: not _git_processes(world))
+        await eventually(lambda: not _git_processes(world), "Git has ended")
 
 
 def _git_processes(world):
