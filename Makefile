@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := core state_repos hooks reconcilers gateway mcp sandbox_images cli
+SOURCES := core state_repos policies hooks reconcilers gateway mcp sandbox_images cli
 
 .PHONY: help run test lint format bench docs lock clean
 
