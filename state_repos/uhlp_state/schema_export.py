@@ -16,6 +16,7 @@ from uhlp_state.model import (
     ComponentRegistry,
     Model,
     OptimizationConfig,
+    Policy,
     PromptTemplate,
     SecurityConfig,
     Workflow,
@@ -28,6 +29,7 @@ _FILES: dict[str, type[Model]] = {
     "security_config": SecurityConfig,
     "optimization_config": OptimizationConfig,
     "platform": PlatformDefinition,
+    "policy": Policy,
     "workflow": Workflow,
     "prompt": PromptTemplate,
 }

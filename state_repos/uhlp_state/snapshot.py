@@ -12,6 +12,7 @@ from uhlp_state.model import (
     AppDefinition,
     ComponentDefinition,
     OptimizationConfig,
+    Policy,
     PoolDefinition,
     SecurityConfig,
 )
@@ -42,6 +43,10 @@ class AppSnapshot:
     """JSON Schemas by path relative to `state/`: `schemas/note.json`."""
     ui: Mapping[str, UiFile] = field(default_factory=dict)
     """Static files by path relative to `state/ui/`."""
+    shipped_policies: tuple[str, ...] = ()
+    """Names of the platform's own policies that are in force."""
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    """Policies by name, asked after those that ship: the platform's (`platform/<name>`), then the app's."""
     files: int = 0
     """Number of files in the tree."""
 
@@ -74,6 +79,8 @@ class AppSnapshot:
             "optimization": self.optimization.to_json(),
             "schemas": dict(self.schemas),
             "ui": {path: {"blob": file.blob, "size": file.size} for path, file in self.ui.items()},
+            "shippedPolicies": list(self.shipped_policies),
+            "policies": {name: policy.to_json() for name, policy in self.policies.items()},
             "files": self.files,
         }
 
@@ -94,6 +101,8 @@ class AppSnapshot:
             optimization=OptimizationConfig.model_validate(data["optimization"]),
             schemas=data["schemas"],
             ui={path: UiFile(**file) for path, file in data["ui"].items()},
+            shipped_policies=tuple(data["shippedPolicies"]),
+            policies={name: Policy.model_validate(policy) for name, policy in data["policies"].items()},
             files=data["files"],
         )
 

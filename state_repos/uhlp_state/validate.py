@@ -16,7 +16,14 @@ from uhlp_state.checks.references import CODE, SCHEMAS, STATE
 from uhlp_state.checks.routes import check_routes
 from uhlp_state.checks.tree import check_tree
 from uhlp_state.checks.workflows import check_workflows
-from uhlp_state.model import AppDefinition, ComponentRegistry, Model, OptimizationConfig, SecurityConfig
+from uhlp_state.model import (
+    AppDefinition,
+    ComponentRegistry,
+    Model,
+    OptimizationConfig,
+    Policy,
+    SecurityConfig,
+)
 from uhlp_state.parse_cache import ParseCache
 from uhlp_state.platform import PlatformDefinition
 from uhlp_state.problems import Code, Problem, did_you_mean, quoted
@@ -27,6 +34,7 @@ DEFINITION = "state/app_definition.yaml"
 REGISTRY = "state/component_registry.yaml"
 SECURITY = "state/security_config.yaml"
 OPTIMIZATION = "state/optimization_config.yaml"
+POLICIES = "state/policies/"
 UI = "state/ui/"
 
 M = TypeVar("M", bound=Model)
@@ -78,11 +86,13 @@ def validate(
         return Validation(None, tuple(problems))
     files = Files(source, entries, {problem.file for problem in problems}, cache or ParseCache())
     parts = _read_parts(files)
-    _check_all(files, parts, app, platform or PlatformDefinition())
+    platform = platform or PlatformDefinition()
+    _check_all(files, parts, app, platform)
+    policies = _policies(files, platform)
     problems += files.problems
     if problems:
         return Validation(None, tuple(sorted(problems)))
-    return Validation(_snapshot(files, parts, app, commit, tree, len(entries)), ())
+    return Validation(_snapshot(files, parts, policies, platform, app, commit, tree, len(entries)), ())
 
 
 def _read_parts(files: Files) -> _Parts:
@@ -126,6 +136,15 @@ def _report_missing(files: Files, path: str) -> None:
     files.problems.append(Problem(path, 1, 1, Code.MISSING_FILE, "the file is missing", remedy))
 
 
+def _policies(files: Files, platform: PlatformDefinition) -> dict[str, Policy]:
+    """The policies that hold for the app, by name, in the order in which they are asked."""
+    found = {f"platform/{name}": policy for name, policy in platform.policies.items()}
+    for path in sorted(files.under(POLICIES, ".yaml")):
+        if part := files.model(path, Policy):
+            found[path.removeprefix(POLICIES).removesuffix(".yaml")] = part.model
+    return found
+
+
 def _check_all(files: Files, parts: _Parts, app: str, platform: PlatformDefinition) -> None:
     definition = parts.definition
     pools = None
@@ -150,7 +169,16 @@ def _check_all(files: Files, parts: _Parts, app: str, platform: PlatformDefiniti
             files.check_yaml(path)
 
 
-def _snapshot(files: Files, parts: _Parts, app: str, commit: str, tree: str, count: int) -> AppSnapshot:
+def _snapshot(
+    files: Files,
+    parts: _Parts,
+    policies: dict[str, Policy],
+    platform: PlatformDefinition,
+    app: str,
+    commit: str,
+    tree: str,
+    count: int,
+) -> AppSnapshot:
     definition, registry = parts.definition, parts.registry
     assert definition is not None and registry is not None, "missing files are problems"
     return AppSnapshot(
@@ -165,5 +193,7 @@ def _snapshot(files: Files, parts: _Parts, app: str, commit: str, tree: str, cou
         ui={
             path.removeprefix(UI): UiFile(files[path].blob, files[path].size) for path in files.under(UI, "")
         },
+        shipped_policies=tuple(platform.shipped_policies),
+        policies=policies,
         files=count,
     )

@@ -20,6 +20,7 @@ from uhlp_state.model.optimization import (
     OptimizationConfig,
     OptimizationRule,
 )
+from uhlp_state.model.policies import Policy, PolicyAction, PolicyEvent, PolicyRule, ShippedPolicy
 from uhlp_state.model.pools import ExecutionMode, Isolation, PoolDefinition, ResourceLimits, SandboxPoolConfig
 from uhlp_state.model.prompts import PromptTemplate
 from uhlp_state.model.security import (
@@ -52,6 +53,10 @@ __all__ = [
     "OptimizationAction",
     "OptimizationConfig",
     "OptimizationRule",
+    "Policy",
+    "PolicyAction",
+    "PolicyEvent",
+    "PolicyRule",
     "PoolDefinition",
     "PromptTemplate",
     "ResourceLimits",
@@ -59,6 +64,7 @@ __all__ = [
     "RouteMatcher",
     "SandboxPoolConfig",
     "SecurityConfig",
+    "ShippedPolicy",
     "StateConfig",
     "StepType",
     "Transition",

@@ -1,0 +1,259 @@
+"""The chain of policies that every LLM call and tool call passes: ALLOW, DENY or REDACT.
+
+Compiled once per commit; a decision does no I/O. The platform's policies come first and an app's cannot undo
+them: a rule that allows ends its own policy only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import translate
+from typing import Any, Self
+
+import re2
+
+from uhlp_core.errors import UhlpError
+from uhlp_policies.detectors import Finder, Span
+from uhlp_policies.shipped import shipped_policy
+from uhlp_state.model.policies import Condition, Policy, PolicyAction, PolicyEvent, PolicyRule
+from uhlp_state.snapshot import AppSnapshot
+
+MAX_KNOWN = 1000
+"""Pairs of tool and component for which the rules that concern them are remembered."""
+
+_ABSENT = object()
+
+
+class PolicyDenied(UhlpError):
+    """A policy refuses the call; the text names the rule."""
+
+    code = "POLICY_DENIED"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of a call."""
+
+    action: PolicyAction
+    content: Any
+    """What goes on: as given, or with everything redacted that was found."""
+    rule: str = ""
+    """`<policy>/<rule>` that decided; the last one that redacted; empty if none concerned the call."""
+    message: str = ""
+    """Of a refusal, for the caller."""
+    redactions: Mapping[str, int] = field(default_factory=dict)
+    """How many pieces were replaced, by kind."""
+
+    def allowed(self) -> Any:
+        """The content. Raises PolicyDenied."""
+        if self.action == PolicyAction.DENY:
+            raise PolicyDenied(self.message)
+        return self.content
+
+
+class PolicyChain:
+    """Policies in the order in which they are asked."""
+
+    def __init__(self, policies: Iterable[tuple[str, Policy]]) -> None:
+        """`policies` are pairs of a name for people and a policy, the platform's first."""
+        self._policies = [_CompiledPolicy(name, policy) for name, policy in policies]
+        self._concerned: dict[tuple[PolicyEvent, str, str], list[tuple[_CompiledPolicy, list[_Rule]]]] = {}
+
+    @classmethod
+    def of(cls, snapshot: AppSnapshot) -> Self:
+        """The policies that hold for an app at a commit."""
+        shipped = [(f"shipped/{name}", shipped_policy(name)) for name in snapshot.shipped_policies]
+        return cls((*shipped, *snapshot.policies.items()))
+
+    def decide(self, event: PolicyEvent, content: Any, *, tool: str = "", component: str = "") -> Decision:
+        """Decide over plain JSON: a tool's arguments or result, an LLM's messages or answer.
+
+        `component` is that of the caller; empty for calls from outside.
+        """
+        redactions: dict[str, int] = {}
+        rule_name = ""
+        for policy, rules in self._concerning(event, tool, component):
+            allowed = False
+            for rule in rules:
+                if not rule.holds(content):
+                    continue
+                action = rule.action
+                if action == PolicyAction.REDACT:
+                    content, found = rule.redacted(content)
+                    if found:
+                        rule_name = rule.name
+                        for kind, count in found.items():
+                            redactions[kind] = redactions.get(kind, 0) + count
+                    continue
+                if rule.finds_nothing(content):
+                    continue
+                if action == PolicyAction.DENY:
+                    return _denied(rule.name, rule.message, content, redactions)
+                allowed = True
+                break
+            if event == PolicyEvent.TOOL_CALL and policy.denies_others and not allowed:
+                message = f"no rule allows the tool {tool}"
+                return _denied(policy.name, message, content, redactions)
+        action = PolicyAction.REDACT if redactions else PolicyAction.ALLOW
+        return Decision(action, content, rule_name, redactions=redactions)
+
+    def _concerning(
+        self, event: PolicyEvent, tool: str, component: str
+    ) -> list[tuple[_CompiledPolicy, list[_Rule]]]:
+        key = (event, tool, component)
+        known = self._concerned.get(key)
+        if known is None:
+            known = [
+                (policy, rules)
+                for policy in self._policies
+                if (rules := [rule for rule in policy.rules if rule.concerns(event, tool, component)])
+                or policy.denies_others
+            ]
+            if len(self._concerned) >= MAX_KNOWN:
+                self._concerned.clear()
+            self._concerned[key] = known
+        return known
+
+
+def _denied(name: str, message: str, content: Any, redactions: Mapping[str, int]) -> Decision:
+    return Decision(
+        PolicyAction.DENY, content, name, f"the policy {name} refuses this: {message}", redactions
+    )
+
+
+class _CompiledPolicy:
+    def __init__(self, name: str, policy: Policy) -> None:
+        self.name = name
+        self.rules = [_Rule(name, rule) for rule in policy.rules]
+        self.denies_others = policy.other_tools == PolicyAction.DENY
+
+
+class _Rule:
+    """One rule, its patterns compiled."""
+
+    def __init__(self, policy: str, rule: PolicyRule) -> None:
+        self.name = f"{policy}/{rule.id}"
+        self.action = rule.action
+        self.message = rule.message or rule.description or "not allowed here"
+        self._events = frozenset(rule.events)
+        self._tools = _globs(rule.tools)
+        self._components = _globs(rule.components)
+        self._conditions = [_condition(condition) for condition in rule.when]
+        self._larger_than = rule.larger_than
+        self._finder = Finder(rule.detect) if rule.detect else None
+        self._patterns = [re2.compile(pattern) for pattern in rule.patterns]
+        self._looks = bool(self._finder or self._patterns)
+
+    def concerns(self, event: PolicyEvent, tool: str, component: str) -> bool:
+        return (
+            event in self._events
+            and (self._tools is None or self._tools.fullmatch(tool) is not None)
+            and (self._components is None or self._components.fullmatch(component) is not None)
+        )
+
+    def holds(self, content: Any) -> bool:
+        """Whether its conditions and its bound of size hold; what it looks for is another question."""
+        if self._larger_than is not None:
+            size = sum(len(text.encode()) for text in _texts(content))
+            if size <= self._larger_than:
+                return False
+        return all(condition(content) for condition in self._conditions)
+
+    def finds_nothing(self, content: Any) -> bool:
+        """Whether it looks for something that is not there."""
+        return self._looks and not any(next(self._spans(text), None) for text in _texts(content))
+
+    def redacted(self, content: Any) -> tuple[Any, dict[str, int]]:
+        """The content without what it looks for, and how much of each kind that was."""
+        found: dict[str, int] = {}
+        return _mapped(content, lambda text: self._redact(text, found)), found
+
+    def _redact(self, text: str, found: dict[str, int]) -> str:
+        parts: list[str] = []
+        end = 0
+        for (start, stop), kind in sorted(self._spans(text)):
+            if stop <= end:
+                continue
+            parts += (text[end : max(start, end)], f"[{kind} redacted]")
+            end = stop
+            found[kind] = found.get(kind, 0) + 1
+        return "".join((*parts, text[end:])) if parts else text
+
+    def _spans(self, text: str) -> Iterator[tuple[Span, str]]:
+        if self._finder:
+            yield from self._finder.find(text)
+        for pattern in self._patterns:
+            for match in pattern.finditer(text):
+                if match.end() > match.start():
+                    yield match.span(), "pattern"
+
+
+def _globs(names: tuple[str, ...]) -> re.Pattern[str] | None:
+    return re.compile("|".join(translate(name) for name in names)) if names else None
+
+
+def _condition(condition: Condition) -> Callable[[Any], bool]:
+    path = condition.argument.split(".")
+    pattern = re2.compile(condition.matches) if condition.matches is not None else None
+    least, most = condition.at_least, condition.at_most
+
+    def holds(arguments: Any) -> bool:
+        value = _at(arguments, path)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        met = value is not _ABSENT and (
+            (condition.equals is None or _same(value, condition.equals))
+            and (condition.one_of is None or any(_same(value, one) for one in condition.one_of))
+            and (pattern is None or (isinstance(value, str) and pattern.search(value) is not None))
+            and (least is None or (is_number and value >= least))
+            and (most is None or (is_number and value <= most))
+        )
+        return met is not condition.negate
+
+    return holds
+
+
+def _same(value: Any, expected: Any) -> bool:
+    """Equal as JSON: true is not 1."""
+    return bool(value == expected) and isinstance(value, bool) is isinstance(expected, bool)
+
+
+def _at(value: Any, path: list[str]) -> Any:
+    for name in path:
+        if isinstance(value, dict):
+            value = value.get(name, _ABSENT)
+        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            return _ABSENT
+    return value
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """Every string and number, keys included: data hides there as well."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, int | float) and not isinstance(content, bool):
+        yield str(content)
+    elif isinstance(content, dict):
+        for key, value in content.items():
+            yield key
+            yield from _texts(value)
+    elif isinstance(content, list):
+        for value in content:
+            yield from _texts(value)
+
+
+def _mapped(content: Any, change: Callable[[str], str]) -> Any:
+    """The same with every string changed, keys included, and numbers in which something was found as text."""
+    if isinstance(content, str):
+        return change(content)
+    if isinstance(content, int | float) and not isinstance(content, bool):
+        text = str(content)
+        return content if (changed := change(text)) == text else changed
+    if isinstance(content, dict):
+        return {change(key): _mapped(value, change) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_mapped(value, change) for value in content]
+    return content
