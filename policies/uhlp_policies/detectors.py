@@ -35,7 +35,7 @@ class Finder:
         self._hint = re2.compile("|".join(f"(?:{form.hint})" for _, form in self._forms))
 
     def find(self, text: str) -> Iterator[tuple[Span, str]]:
-        """Where they occur, and by which name: each kind from left to right and without overlaps, one kind after the other."""
+        """Where they occur and by which name: each kind from left to right, one kind after the other."""
         if self._hint.search(text) is None:
             return
         for kind, form in self._forms:
