@@ -30,6 +30,11 @@ class Home:
         return self.root / "trees"
 
     @property
+    def data(self) -> Path:
+        """Files that apps keep, a folder for each deployment."""
+        return self.root / "data"
+
+    @property
     def hooks(self) -> Path:
         return self.root / "hooks"
 

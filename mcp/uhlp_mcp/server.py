@@ -13,7 +13,10 @@ from uhlp_core import keys, store, wake
 from uhlp_core.errors import InvalidInput
 from uhlp_core.settings import Settings
 from uhlp_core.store import UNAVAILABLE, Store
+from uhlp_mcp.commands.tool import LinuxTools
 from uhlp_mcp.doors import Doors
+from uhlp_mcp.egress import Egress
+from uhlp_mcp.filesystem_tools import FilesystemTools
 from uhlp_mcp.framework_tools import FrameworkTools
 from uhlp_mcp.served import Served
 from uhlp_mcp.state_tools import StateTools
@@ -31,8 +34,14 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     redis = store.connect(settings)
     served = Served(redis)
     manager = StateManager(settings.home, redis)
+    egress = Egress(private_addresses=settings.private_addresses)
     toolbox = Toolbox.of(
-        (*StateTools(manager, served).tools(), *FrameworkTools(settings.home, served).tools())
+        (
+            *StateTools(manager, served).tools(),
+            *FrameworkTools(settings.home, served).tools(),
+            *FilesystemTools(settings.home).tools(),
+            *LinuxTools(settings.home, served, egress).tools(),
+        )
     )
     daemon = _Daemon(redis, Doors(toolbox), served)
     try:

@@ -1,4 +1,7 @@
-"""`python -I -S <this folder> --config FILE`: read the configuration, then start."""
+"""`python -I -S <this folder> --config FILE`: read the configuration, then start.
+
+`--protection` only tells what would hold; `--run FD ARGUMENT…` runs one program in place of handlers.
+"""
 
 import argparse
 import sys
@@ -10,8 +13,15 @@ from uhlp_runner import config  # noqa: E402 - only importable from here on
 _parser = argparse.ArgumentParser(prog="uhlp_runner", description="Runs the handlers of one instance.")
 _parser.add_argument("--config", required=True, help="the instance's configuration, a JSON file")
 _parser.add_argument("--protection", action="store_true", help="print what would hold for it, and end")
+_parser.add_argument("--run", type=int, metavar="FD", help="run the program that is open as FD, and end")
+_parser.add_argument("arguments", nargs="*", help="its arguments, with its name first")
 _options = _parser.parse_args()
 _config = config.load(_options.config)
+
+if _options.run is not None:
+    from uhlp_runner import program_run
+
+    program_run.run(_config, _options.run, _options.arguments)
 
 # orjson lies among packages that handlers are not to see: on the path only until the runner has it.
 sys.path.extend(_config.libraries)

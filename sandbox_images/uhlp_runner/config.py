@@ -22,6 +22,8 @@ class Isolation:
     uid: int | None
     gid: int | None
     tmp_bytes: int
+    network: bool
+    """Whether it keeps the host's network."""
     hidden: tuple[str, ...]
     """Folders no handler may see, whatever their permissions say: the platform's home."""
 
@@ -75,6 +77,7 @@ def load(path: str) -> Config:
                 container=isolation.get("confinedBy") == "container",
                 uid=isolation.get("uid"),
                 gid=isolation.get("gid"),
+                network=bool(isolation.get("network")),
                 tmp_bytes=int(isolation["tmpBytes"]),
                 hidden=tuple(isolation["hidden"]),
             ),

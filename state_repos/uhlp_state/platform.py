@@ -7,6 +7,7 @@ from pydantic import Field
 from uhlp_state.checks.parts import Files
 from uhlp_state.checks.tree import check_tree
 from uhlp_state.model.base import AppIdText, Count, Model, Name
+from uhlp_state.model.commands import HARDENED
 from uhlp_state.model.policies import Policy, ShippedPolicy
 from uhlp_state.parse_cache import ParseCache
 from uhlp_state.problems import Problem
@@ -48,6 +49,9 @@ class PlatformDefinition(Model):
     """Images that pools may name, besides the default one. Without this key any image is allowed."""
     allowed_mounts: tuple[Name, ...] = ()
     """Volume mounts that pools may name, each exactly as a pool writes it. Default none."""
+    allowed_commands: tuple[Name, ...] = HARDENED
+    """Programs that apps may allow themselves, by absolute path. Default those that are run with checked
+    arguments; any other gets the arguments that it is given."""
     shipped_policies: tuple[ShippedPolicy, ...] = (ShippedPolicy.SECRETS,)
     """Policies that come with UHLP and hold for every app: `secrets`, `personal-data`. Default `secrets`."""
     policies: dict[Name, Policy] = Field(default_factory=dict)

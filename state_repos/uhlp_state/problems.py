@@ -91,6 +91,7 @@ class Code(StrEnum):
     QUOTA_EXCEEDED = "QUOTA_EXCEEDED", "The app asks for more than the platform gives one app."
     IMAGE_NOT_ALLOWED = "IMAGE_NOT_ALLOWED", "A pool's image is not on the platform's list."
     MOUNT_NOT_ALLOWED = "MOUNT_NOT_ALLOWED", "A pool's volume mount is not on the platform's list."
+    COMMAND_NOT_ALLOWED = "COMMAND_NOT_ALLOWED", "A program is not on the platform's list."
     # The report itself
     TOO_MANY_PROBLEMS = "TOO_MANY_PROBLEMS", "A file has more problems than are listed."
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
+from uhlp_state.checks.commands import check_commands
 from uhlp_state.checks.components import check_components
 from uhlp_state.checks.parts import Files, Part
 from uhlp_state.checks.pools import check_pools
@@ -151,6 +152,7 @@ def _check_all(files: Files, parts: _Parts, app: str, platform: PlatformDefiniti
     if definition is not None:
         pools = {pool.pool_name for pool in definition.model.sandbox_pools.pools}
         check_pools(files, definition, platform)
+        check_commands(files, definition, platform)
         if definition.model.app_id != app:
             message = f"the appId {quoted(definition.model.app_id)} is not that of this repo, {quoted(app)}"
             problem = definition.problem(("appId",), Code.APP_ID_MISMATCH, message, f"write `appId: {app}`")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, JsonValue
 
 from uhlp_state.model.base import AppIdText, Count, Model
+from uhlp_state.model.commands import CommandConfig
 from uhlp_state.model.components import ComponentRegistry
 from uhlp_state.model.optimization import OptimizationConfig
 from uhlp_state.model.pools import SandboxPoolConfig
@@ -39,6 +40,8 @@ class AppDefinition(Model):
     """How the state is kept."""
     configuration: dict[str, JsonValue] = Field(default_factory=dict)
     """Default configuration values of all components. No secrets: the repo keeps every value for ever."""
+    commands: CommandConfig = CommandConfig()
+    """Programs that the components may run, through `core.linux.executeCommand`."""
     max_body_bytes: Count = Field(default=10 * MEBIBYTE, ge=0, le=100 * MEBIBYTE)
     """Largest request body in bytes. Default 10 MiB, at most 100 MiB."""
     initial_component_registry: ComponentRegistry | None = None

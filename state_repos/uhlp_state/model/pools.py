@@ -51,7 +51,8 @@ def _parse_cores(text: str) -> float | None:
     return cores if 0 < cores <= MAX_CORES else None
 
 
-def _parse_memory(text: str) -> int | None:
+def parse_memory(text: str) -> int | None:
+    """Bytes of a size such as `256M`; None if it is none, or out of range."""
     match = _MEMORY.fullmatch(text)
     if match is None:
         return None
@@ -73,7 +74,7 @@ def _check_cores(value: object) -> object:
 
 def _check_memory(value: object) -> object:
     text = _number_as_text(value)
-    if isinstance(text, str) and _parse_memory(text) is None:
+    if isinstance(text, str) and parse_memory(text) is None:
         message = f"{KEY} must be a size between 16M and 1024G, got {quoted(text)}"
         raise refusal(Code.BAD_LIMIT, message, 'write a size like "256M" or "1G"')
     return text
@@ -108,7 +109,7 @@ class ResourceLimits(Model):
     @property
     def memory_bytes(self) -> int:
         """`memory_limit` in bytes."""
-        size = _parse_memory(self.memory_limit)
+        size = parse_memory(self.memory_limit)
         assert size is not None, "checked when the model was built"
         return size
 

@@ -1,0 +1,1 @@
+"""`core.linux.executeCommand` (specification 10.2): allowed programs, run by a user without rights."""

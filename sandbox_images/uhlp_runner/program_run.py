@@ -1,0 +1,68 @@
+"""Runs one program in place of handlers: shut in like an instance, bounded, and with nothing left behind.
+
+The program comes as an open descriptor, so that nobody can exchange it after it was checked. It has nothing
+but its arguments, its standard streams and an empty folder. All that it starts ends with it, or with this
+process: they live in a process space whose first process is a child of this one.
+"""
+
+import os
+import resource
+import signal
+import sys
+from typing import NoReturn
+
+from . import confine
+from .config import Config
+from .limits import apply_request, lower
+
+REFUSED = 125
+"""Exit code where this host cannot shut it in: then nothing has run."""
+
+NOT_STARTED = 126
+"""Exit code where the kernel does not start the program."""
+
+
+def run(config: Config, program: int, arguments: list[str]) -> NoReturn:
+    """Run it and end with its exit code, or 128 and the number of the signal that ended it."""
+    protection = confine.shut_in(config, own_processes=True)
+    if not {confine.OWN_MOUNTS, confine.OWN_USERS} & set(protection.in_force):
+        sys.stderr.write(f"this host cannot confine a program: {'; '.join(protection.missing)}\n")
+        sys.exit(REFUSED)
+    # RLIMIT_FSIZE bounds one file; the private /tmp, a file system of its own, bounds all of them.
+    lower(resource.RLIMIT_FSIZE, config.isolation.tmp_bytes)
+    lower(resource.RLIMIT_CORE, 0)
+    os.chdir(os.environ["TMPDIR"])
+    first = os.fork()
+    if first == 0:
+        # The parent is in another process space, so it has no number here.
+        confine.die_with(0)
+        _first_process(config, program, arguments)
+    _end_as(os.waitpid(first, 0)[1])
+
+
+def _first_process(config: Config, program: int, arguments: list[str]) -> NoReturn:
+    """Start the program, take in what loses its parent, and end as the program does."""
+    started = os.fork()
+    if started == 0:
+        _become(config, program, arguments)
+    while True:
+        pid, status = os.wait()
+        if pid == started:
+            _end_as(status)
+
+
+def _become(config: Config, program: int, arguments: list[str]) -> NoReturn:
+    try:
+        apply_request({**config.limits, "processes": config.limits["maxProcesses"]})
+        os.closerange(3, program)
+        os.closerange(program + 1, config.limits["maxOpenFiles"])
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # As every program expects it; Python ignores it.
+        os.execve(program, arguments, os.environ)  # noqa: S606 - a shell is what must not be between
+    except (OSError, ValueError) as error:
+        os.write(2, f"{arguments[0]} cannot be started: {error}\n".encode())
+        os._exit(NOT_STARTED)
+
+
+def _end_as(status: int) -> NoReturn:
+    code = os.waitstatus_to_exitcode(status)
+    os._exit(code if code >= 0 else 128 - code)
