@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import orjson
 
+from uhlp_core.tokens import TokenCache
 from uhlp_gateway.connection import Connection, ConnectionLost, DeadlinePassed, Reply, connect, message
 from uhlp_gateway.lanes import Lane, Pool, PoolBusy
 from uhlp_gateway.problems import Problem
@@ -43,11 +44,18 @@ def pool_busy() -> Problem:
 
 
 async def execute(
-    pool: Pool, component: Component, request_id: str, trace_id: str | None, request_data: bytes, method: str
+    pool: Pool,
+    component: Component,
+    tokens: TokenCache,
+    request_id: str,
+    trace_id: str | None,
+    request_data: bytes,
+    method: str,
 ) -> Reply:
     """Send a request to the component's sandbox and return the runner's answer.
 
-    `request_data` is the JSON of specification 2.4's `requestData`. Raises Problem.
+    `tokens` make what the handler shows the MCP server; `request_data` is the JSON of specification 2.4's
+    `requestData`. Raises Problem.
     """
     loop = pool.loop
     give_up = loop.time() + pool.limits.queue_timeout
@@ -70,7 +78,10 @@ async def execute(
                 continue
             connection.deadline = loop.time() + component.timeout + TIMEOUT_GRACE_SECONDS
             pool.watch()
-            reply = await connection.request(_message(component, lane, request_id, trace_id, request_data))
+            token = tokens.token(component.deployment, pool.name, lane.instance.name, component.id)
+            reply = await connection.request(
+                _message(component, lane, token, request_id, trace_id, request_data)
+            )
             if reply.status not in _BUSY:
                 return reply
             pool.set_aside(lane)
@@ -102,16 +113,23 @@ async def execute(
 
 
 def _message(
-    component: Component, lane: Lane, request_id: str, trace_id: str | None, request_data: bytes
+    component: Component,
+    lane: Lane,
+    token: str,
+    request_id: str,
+    trace_id: str | None,
+    request_data: bytes,
 ) -> bytes:
-    # Ids are checked texts without quotes or line ends, so they are joined as they are.
+    # Ids and tokens are texts without quotes or line ends, so they are joined as they are.
     body = b"".join(
         (
             b'{"requestId":"',
             request_id.encode(),
             b'","requestData":',
             request_data,
-            b',"context":{',
+            b',"context":{"mcp_token":"',
+            token.encode(),
+            b'",',
             lane.context,
             component.context,
             b"}",

@@ -12,6 +12,7 @@ import orjson
 
 from uhlp_core.ids import is_request_id, new_request_id
 from uhlp_core.settings import Settings
+from uhlp_core.tokens import TokenCache, TokenKey
 from uhlp_gateway.access_log import AccessLine, AccessLog
 from uhlp_gateway.body import read_body
 from uhlp_gateway.demand import Demand
@@ -65,6 +66,7 @@ class Front:
         self._pages = pages
         self._resolver = Resolver(settings.domain)
         self._static = StaticFiles()
+        self._tokens = TokenCache(TokenKey.of(settings.home))
 
     async def handle(self, request: Request) -> Response:
         """Answer one request; raises nothing but CancelledError."""
@@ -177,7 +179,9 @@ class Front:
         if table.on_demand and not pool.awake:
             pool.release(await self._demand.hold(table, pool))
         sent = time.perf_counter()
-        reply = await execute(pool, component, exchange.request_id, _trace_id(request), data, request.method)
+        reply = await execute(
+            pool, component, self._tokens, exchange.request_id, _trace_id(request), data, request.method
+        )
         component.metrics.execute.add(time.perf_counter() - sent)
         try:
             return respond(reply, component.response_schema, exchange.request_id)
