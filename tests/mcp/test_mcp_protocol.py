@@ -32,8 +32,13 @@ async def test_a_notification_gets_no_answer(office: Office) -> None:
 async def test_tools_list_names_every_tool_with_its_schemas(office: Office) -> None:
     tools = (await office.rpc("a0", "tools/list"))["result"]["tools"]
     assert [tool["name"] for tool in tools] == [
+        "core.filesystem.deleteFile",
+        "core.filesystem.listDirectory",
+        "core.filesystem.readFile",
+        "core.filesystem.writeFile",
         "core.framework.getConfigValue",
         "core.framework.logFrameworkMessage",
+        "core.linux.executeCommand",
         "core.state.deleteRuntimeValue",
         "core.state.getDefinitionFileContent",
         "core.state.getRuntimeValue",
@@ -46,7 +51,9 @@ async def test_tools_list_names_every_tool_with_its_schemas(office: Office) -> N
         assert tool["description"]
         assert tool["inputSchema"]["additionalProperties"] is False
         assert tool["outputSchema"]["type"] == "object"
-        assert tool["annotations"]["readOnlyHint"] is (".get" in tool["name"] or ".list" in tool["name"])
+        assert tool["annotations"]["readOnlyHint"] is any(
+            verb in tool["name"] for verb in (".get", ".list", ".read")
+        )
 
 
 @pytest.mark.parametrize(
