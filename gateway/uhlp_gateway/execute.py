@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import orjson
 
-from uhlp_gateway.connection import Connection, ConnectionLost, DeadlinePassed, Reply, connect, message
+from uhlp_core.unix_http import Connection, ConnectionLost, DeadlinePassed, Reply, connect, message
 from uhlp_gateway.lanes import Lane, Pool, PoolBusy
 from uhlp_gateway.problems import Problem
 from uhlp_gateway.table import Component
@@ -26,6 +26,7 @@ CONTROL_SECONDS = 1.0
 RETRY_AFTER_SECONDS = 1
 """What a refused client is told to wait; queues drain in seconds or not at all."""
 
+POOL_BUSY = "POOL_BUSY"
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 _BUSY = frozenset({429, 503})
@@ -36,21 +37,31 @@ _background: set["asyncio.Task[None]"] = set()
 def pool_busy() -> Problem:
     return Problem(
         503,
-        "POOL_BUSY",
+        POOL_BUSY,
         "every instance that could answer is busy; try again in a moment",
         headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
     )
 
 
 async def execute(
-    pool: Pool, component: Component, request_id: str, trace_id: str | None, request_data: bytes, method: str
+    pool: Pool,
+    component: Component,
+    request_id: str,
+    trace_id: str | None,
+    request_data: bytes,
+    method: str,
+    *,
+    user: str = "",
+    depth: int = 0,
 ) -> Reply:
     """Send a request to the component's sandbox and return the runner's answer.
 
-    `request_data` is the JSON of specification 2.4's `requestData`. Raises Problem.
+    `request_data` is the JSON of specification 2.4's `requestData`; `depth` counts the calls of components by
+    components that led here. Raises Problem.
     """
     loop = pool.loop
     give_up = loop.time() + pool.limits.queue_timeout
+    origin = _origin(user, depth) if user or depth else b""
     retried = False
     while True:
         lane = pool.take()
@@ -70,7 +81,9 @@ async def execute(
                 continue
             connection.deadline = loop.time() + component.timeout + TIMEOUT_GRACE_SECONDS
             pool.watch()
-            reply = await connection.request(_message(component, lane, request_id, trace_id, request_data))
+            reply = await connection.request(
+                _message(component, lane, request_id, trace_id, request_data, origin)
+            )
             if reply.status not in _BUSY:
                 return reply
             pool.set_aside(lane)
@@ -102,7 +115,12 @@ async def execute(
 
 
 def _message(
-    component: Component, lane: Lane, request_id: str, trace_id: str | None, request_data: bytes
+    component: Component,
+    lane: Lane,
+    request_id: str,
+    trace_id: str | None,
+    request_data: bytes,
+    origin: bytes,
 ) -> bytes:
     # Ids are checked texts without quotes or line ends, so they are joined as they are.
     body = b"".join(
@@ -113,12 +131,21 @@ def _message(
             request_data,
             b',"context":{',
             lane.context,
+            origin,
             component.context,
             b"}",
         )
     )
     trace = f"X-Trace-ID: {trace_id}\r\n" if trace_id else ""
     return message("POST", "/execute", body, headers=f"X-Request-ID: {request_id}\r\n{trace}")
+
+
+def _origin(user: str, depth: int) -> bytes:
+    """What is added to a context of a request that comes from inside, as JSON members."""
+    members: dict[str, Any] = {"depth": depth}
+    if user:
+        members["userInfo"] = {"id": user, "isAuthenticated": True}
+    return orjson.dumps(members)[1:-1] + b","
 
 
 async def _outcome(lane: Lane, request_id: str) -> tuple[Reply | None, bool]:

@@ -122,7 +122,11 @@ class Invoker:
             try:
                 task = context["taskDetails"]
                 handler = self._loader.handler(context["tree"], task["script"], task["function"])
-                result = handler(request["requestData"], context)
+                data = request["requestData"]
+                if data["source"] == "internal":
+                    # Called by another component, not by a request: the handler gets what that one gave.
+                    data = data["internalDetails"]["input"]
+                result = handler(data, context)
                 if type(result) is _CoroutineType:
                     result = self._drive(result)
             finally:

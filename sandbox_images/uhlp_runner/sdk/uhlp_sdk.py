@@ -1,6 +1,6 @@
 """What a handler may use of the platform: its errors, its tools, its state and its log.
 
-    from uhlp_sdk import AppError, call_tool, log, state
+    from uhlp_sdk import AppError, call_tool, invoke, log, state
 
 Importable in every sandbox, standard library only. A sandbox has no network: `call_tool` speaks with the
 platform's MCP server over the Unix socket that the request's context names, and with nobody else.
@@ -52,6 +52,18 @@ def call_tool(name: str, arguments: "Mapping[str, Any] | None" = None) -> "Any":
         call = _counts.setdefault(name, [0, 0.0])
         call[0] += 1
         call[1] += (perf_counter() - began) * 1000
+
+
+def invoke(component: str, input: "Any" = None, timeout_ms: "int | None" = None) -> "Any":
+    """Run another component of this app with `input`, and return its result.
+
+    A result that is an HTTP response is a dict with `statusCode`, `headers` and `body`. Raises ToolError with
+    the code of what failed: the component's own, or the platform's, e.g. `COMPONENT_NOT_FOUND`.
+    """
+    arguments: dict[str, Any] = {"componentId": component, "input": input}
+    if timeout_ms is not None:
+        arguments["timeoutMs"] = timeout_ms
+    return call_tool("core.component.invoke", arguments)["data"]
 
 
 class _State:
@@ -145,6 +157,8 @@ class _Client:
         text = "".join(part.get("text", "") for part in result.get("content", ()))
         if result.get("isError"):
             code = content.get("code") if isinstance(content, dict) else None
+            if code is None and text.partition(": ")[0].isupper():
+                code, _, text = text.partition(": ")
             raise ToolError(str(code or "TOOL_FAILED"), f"{name}: {text}")
         return text if content is None else content
 
