@@ -7,11 +7,12 @@ was sent is never sent again, unless its method is idempotent and its instance i
 import asyncio
 import contextlib
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import orjson
 
+from uhlp_core.tokens import TokenCache
 from uhlp_core.unix_http import Connection, ConnectionLost, DeadlinePassed, Reply, connect, message
 from uhlp_gateway.lanes import Lane, Pool, PoolBusy
 from uhlp_gateway.problems import Problem
@@ -43,25 +44,28 @@ def pool_busy() -> Problem:
     )
 
 
-async def execute(
-    pool: Pool,
-    component: Component,
-    request_id: str,
-    trace_id: str | None,
-    request_data: bytes,
-    method: str,
-    *,
-    user: str = "",
-    depth: int = 0,
-) -> Reply:
-    """Send a request to the component's sandbox and return the runner's answer.
+class Job(NamedTuple):
+    """What to execute, whoever asks for it."""
 
-    `request_data` is the JSON of specification 2.4's `requestData`; `depth` counts the calls of components by
-    components that led here. Raises Problem.
+    request_id: str
+    trace_id: str | None
+    data: bytes
+    """The JSON of specification 2.4's `requestData`."""
+    method: str
+    """An HTTP method tells whether the job may be sent twice."""
+    user: str = ""
+    depth: int = 0
+    """Calls of components by components that led here."""
+
+
+async def execute(pool: Pool, component: Component, tokens: TokenCache, job: Job) -> Reply:
+    """Send a job to the component's sandbox and return the runner's answer.
+
+    `tokens` make what the handler shows the MCP server. Raises Problem.
     """
     loop = pool.loop
     give_up = loop.time() + pool.limits.queue_timeout
-    origin = _origin(user, depth) if user or depth else b""
+    origin = _origin(job) if job.user or job.depth else b""
     retried = False
     while True:
         lane = pool.take()
@@ -81,9 +85,10 @@ async def execute(
                 continue
             connection.deadline = loop.time() + component.timeout + TIMEOUT_GRACE_SECONDS
             pool.watch()
-            reply = await connection.request(
-                _message(component, lane, request_id, trace_id, request_data, origin)
+            token = tokens.token(
+                component.deployment, pool.name, lane.instance.name, component.id, job.user, job.depth
             )
+            reply = await connection.request(_message(component, lane, token, job, origin))
             if reply.status not in _BUSY:
                 return reply
             pool.set_aside(lane)
@@ -91,18 +96,18 @@ async def execute(
                 raise pool_busy()
         except asyncio.CancelledError:
             if connection is not None:
-                _in_background(_cancel(lane, request_id))
+                _in_background(_cancel(lane, job.request_id))
             raise
         except DeadlinePassed:
-            _in_background(_cancel(lane, request_id))
+            _in_background(_cancel(lane, job.request_id))
             raise Problem(504, "HANDLER_TIMEOUT", "the handler did not answer in time") from None
         except ConnectionLost:
-            outcome, reachable = await _outcome(lane, request_id)
+            outcome, reachable = await _outcome(lane, job.request_id)
             if outcome is not None:
                 return outcome
             if not reachable:
                 pool.set_aside(lane)
-                if method in IDEMPOTENT and not retried:
+                if job.method in IDEMPOTENT and not retried:
                     retried = True
                     continue
             raise Problem(
@@ -114,37 +119,32 @@ async def execute(
             pool.release(lane)
 
 
-def _message(
-    component: Component,
-    lane: Lane,
-    request_id: str,
-    trace_id: str | None,
-    request_data: bytes,
-    origin: bytes,
-) -> bytes:
-    # Ids are checked texts without quotes or line ends, so they are joined as they are.
+def _message(component: Component, lane: Lane, token: str, job: Job, origin: bytes) -> bytes:
+    # Ids and tokens are texts without quotes or line ends, so they are joined as they are.
     body = b"".join(
         (
             b'{"requestId":"',
-            request_id.encode(),
+            job.request_id.encode(),
             b'","requestData":',
-            request_data,
-            b',"context":{',
+            job.data,
+            b',"context":{"mcp_token":"',
+            token.encode(),
+            b'",',
             lane.context,
             origin,
             component.context,
             b"}",
         )
     )
-    trace = f"X-Trace-ID: {trace_id}\r\n" if trace_id else ""
-    return message("POST", "/execute", body, headers=f"X-Request-ID: {request_id}\r\n{trace}")
+    trace = f"X-Trace-ID: {job.trace_id}\r\n" if job.trace_id else ""
+    return message("POST", "/execute", body, headers=f"X-Request-ID: {job.request_id}\r\n{trace}")
 
 
-def _origin(user: str, depth: int) -> bytes:
-    """What is added to a context of a request that comes from inside, as JSON members."""
-    members: dict[str, Any] = {"depth": depth}
-    if user:
-        members["userInfo"] = {"id": user, "isAuthenticated": True}
+def _origin(job: Job) -> bytes:
+    """What is added to the context of a job that comes from inside, as JSON members."""
+    members: dict[str, Any] = {"depth": job.depth}
+    if job.user:
+        members["userInfo"] = {"id": job.user, "isAuthenticated": True}
     return orjson.dumps(members)[1:-1] + b","
 
 

@@ -15,6 +15,7 @@ from uhlp_core.ids import is_request_id, new_request_id
 from uhlp_core.settings import Settings
 from uhlp_gateway.access_log import CLIENT_GONE, AccessLine, AccessLog
 from uhlp_gateway.body import read_body
+from uhlp_gateway.execute import Job
 from uhlp_gateway.http_server import Request, Response
 from uhlp_gateway.performer import Performer, check_request
 from uhlp_gateway.platform_pages import PlatformPages
@@ -164,9 +165,8 @@ class Front:
             request.raw_headers,
             body,
         )
-        reply = await self._performer.perform(
-            table, component, exchange.request_id, _trace_id(request), data, request.method
-        )
+        job = Job(exchange.request_id, _trace_id(request), data, request.method)
+        reply = await self._performer.perform(table, component, job)
         try:
             return respond(reply, component.response_schema, exchange.request_id)
         except BadResult as error:

@@ -8,7 +8,6 @@ logged like a request from outside.
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -22,7 +21,7 @@ from uhlp_core import sockets
 from uhlp_core.ids import child_request_id, is_request_id, new_request_id
 from uhlp_gateway.access_log import CLIENT_GONE, AccessLine, AccessLog
 from uhlp_gateway.body import read_body
-from uhlp_gateway.execute import POOL_BUSY
+from uhlp_gateway.execute import POOL_BUSY, Job
 from uhlp_gateway.http_server import HttpServer, Request, Response
 from uhlp_gateway.performer import Performer, check_request
 from uhlp_gateway.problems import Problem, problem_response
@@ -105,7 +104,7 @@ class InsideDoor:
         finally:
             accepting.close()
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+                path.unlink()  # noqa: ASYNC240 - as quick as closing the socket
             await server.shutdown(DRAIN_SECONDS)
             sweep.cancel()
 
@@ -184,9 +183,8 @@ class InsideDoor:
             component = component.limited_to(call.timeout)
         data = orjson.dumps({"source": "internal", "internalDetails": {"input": call.input}})
         try:
-            reply = await self._performer.perform(
-                table, component, call.request_id, None, data, METHOD, user=call.user, depth=call.depth
-            )
+            job = Job(call.request_id, None, data, METHOD, call.user, call.depth)
+            reply = await self._performer.perform(table, component, job)
         except Problem as problem:
             if problem.code != POOL_BUSY:
                 raise

@@ -6,9 +6,10 @@ What a caller sends, and how it is answered, is not known here.
 import time
 from typing import Any
 
+from uhlp_core.tokens import TokenCache
 from uhlp_core.unix_http import Reply
 from uhlp_gateway.demand import Demand
-from uhlp_gateway.execute import execute
+from uhlp_gateway.execute import Job, execute
 from uhlp_gateway.problems import Problem
 from uhlp_gateway.schemas import SchemaCheck
 from uhlp_gateway.table import Component, Table
@@ -19,9 +20,10 @@ from uhlp_state.model.components import HandlerType
 class Performer:
     """Wakes what sleeps, executes, and counts."""
 
-    def __init__(self, tables: Tables, demand: Demand) -> None:
+    def __init__(self, tables: Tables, demand: Demand, tokens: TokenCache) -> None:
         self._tables = tables
         self._demand = demand
+        self._tokens = tokens
 
     def admit(self, table: Table) -> None:
         """Note that a deployment is in use. Raises Problem while the app is suspended."""
@@ -32,19 +34,8 @@ class Performer:
         if table.on_demand:
             self._demand.note(table.deployment)
 
-    async def perform(
-        self,
-        table: Table,
-        component: Component,
-        request_id: str,
-        trace_id: str | None,
-        data: bytes,
-        method: str,
-        *,
-        user: str = "",
-        depth: int = 0,
-    ) -> Reply:
-        """The runner's answer; the arguments are those of `execute`. Raises Problem."""
+    async def perform(self, table: Table, component: Component, job: Job) -> Reply:
+        """The runner's answer. Raises Problem."""
         if component.handler_type is not HandlerType.JIT:
             raise Problem(
                 501,
@@ -55,7 +46,7 @@ class Performer:
         if table.on_demand and not pool.awake:
             pool.release(await self._demand.hold(table, pool))
         sent = time.perf_counter()
-        reply = await execute(pool, component, request_id, trace_id, data, method, user=user, depth=depth)
+        reply = await execute(pool, component, self._tokens, job)
         component.metrics.execute.add(time.perf_counter() - sent)
         return reply
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from uhlp_core import sockets, store
 from uhlp_core.settings import Settings
+from uhlp_core.tokens import TokenCache, TokenKey
 from uhlp_gateway import metrics
 from uhlp_gateway.access_log import FLUSH_SECONDS, AccessLog
 from uhlp_gateway.demand import Demand
@@ -44,7 +45,7 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
         metrics.collect(tables.pools)
 
     pages = PlatformPages(settings, tables, collect)
-    performer = Performer(tables, demand)
+    performer = Performer(tables, demand, TokenCache(TokenKey.of(settings.home)))
     front = Front(settings, tables, access_log, performer, pages)
     server = HttpServer(front.handle, front.refuse)
     inside = InsideDoor(tables, performer, access_log)

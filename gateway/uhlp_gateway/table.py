@@ -37,6 +37,7 @@ class Component:
     """A component as the gateway sees it."""
 
     id: str
+    deployment: str
     handler_type: HandlerType
     pool: str
     timeout: float
@@ -143,6 +144,7 @@ def _component(
     }
     return Component(
         id=definition.component_id,
+        deployment=deployment.id,
         handler_type=definition.handler_type,
         pool=definition.target_pool_name,
         timeout=timeout,

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.far_end import Sandbox
 from gateway.stage import Stage, raw, route
+from uhlp_core.tokens import Claims, TokenKey
 
 
 async def test_a_request_is_sent_as_specified_and_its_result_returned(stage: Stage, sandbox: Sandbox) -> None:
@@ -29,6 +30,9 @@ async def test_a_request_is_sent_as_specified_and_its_result_returned(stage: Sta
             "bodyEncoding": "utf8",
         },
     }
+    token = request["context"].pop("mcp_token")
+    claims = TokenKey.of(stage.settings.home).verify(token, "mcp")
+    assert claims == Claims("demo", "demo", "python", sandbox.lanes[0]["instance"], "hello")
     assert request["context"] == {
         "appId": "demo",
         "componentId": "hello",

@@ -127,10 +127,12 @@ class _Client:
     def __init__(self) -> None:
         self._socket: socket | None = None
         self._endpoint = ""
+        self._token = ""
         self._number = 0
 
-    def use(self, endpoint: str) -> None:
-        """Where calls go from now on."""
+    def use(self, endpoint: str, token: str) -> None:
+        """Where calls go from now on, and what shows who makes them."""
+        self._token = token
         if endpoint != self._endpoint:
             self._close()
             self._endpoint = endpoint
@@ -166,8 +168,11 @@ class _Client:
         """Send a request, once more on a fresh connection if the kept one turned out to be closed."""
         head = (
             "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            f"Accept: application/json, text/event-stream\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Accept: application/json, text/event-stream\r\nContent-Length: {len(body)}\r\n"
         )
+        if self._token:
+            head += f"Authorization: Bearer {self._token}\r\n"
+        head += "\r\n"
         kept = self._socket
         try:
             try:
@@ -237,7 +242,7 @@ class _Client:
 def _begin(context: "dict[str, Any]") -> None:
     """The runner's: a request begins."""
     _counts.clear()
-    _mcp.use(context.get("mcp_endpoint") or "")
+    _mcp.use(context.get("mcp_endpoint") or "", context.get("mcp_token") or "")
 
 
 def _calls() -> "list[dict[str, object]]":
