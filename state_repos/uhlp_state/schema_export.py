@@ -18,6 +18,7 @@ from uhlp_state.model import (
     OptimizationConfig,
     PromptTemplate,
     SecurityConfig,
+    ToolDefinition,
     Workflow,
 )
 from uhlp_state.platform import PlatformDefinition
@@ -30,6 +31,7 @@ _FILES: dict[str, type[Model]] = {
     "platform": PlatformDefinition,
     "workflow": Workflow,
     "prompt": PromptTemplate,
+    "tool": ToolDefinition,
 }
 
 

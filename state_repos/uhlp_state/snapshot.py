@@ -14,6 +14,7 @@ from uhlp_state.model import (
     OptimizationConfig,
     PoolDefinition,
     SecurityConfig,
+    ToolDefinition,
 )
 
 
@@ -42,6 +43,8 @@ class AppSnapshot:
     """JSON Schemas by path relative to `state/`: `schemas/note.json`."""
     ui: Mapping[str, UiFile] = field(default_factory=dict)
     """Static files by path relative to `state/ui/`."""
+    tools: tuple[ToolDefinition, ...] = ()
+    """The app's own tools, in order of their names."""
     files: int = 0
     """Number of files in the tree."""
 
@@ -74,6 +77,7 @@ class AppSnapshot:
             "optimization": self.optimization.to_json(),
             "schemas": dict(self.schemas),
             "ui": {path: {"blob": file.blob, "size": file.size} for path, file in self.ui.items()},
+            "tools": [tool.to_json() for tool in self.tools],
             "files": self.files,
         }
 
@@ -94,6 +98,7 @@ class AppSnapshot:
             optimization=OptimizationConfig.model_validate(data["optimization"]),
             schemas=data["schemas"],
             ui={path: UiFile(**file) for path, file in data["ui"].items()},
+            tools=tuple(ToolDefinition.model_validate(item) for item in data["tools"]),
             files=data["files"],
         )
 

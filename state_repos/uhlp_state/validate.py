@@ -14,9 +14,17 @@ from uhlp_state.checks.pools import check_pools
 from uhlp_state.checks.prompts import check_prompts
 from uhlp_state.checks.references import CODE, SCHEMAS, STATE
 from uhlp_state.checks.routes import check_routes
+from uhlp_state.checks.tools import check_tools
 from uhlp_state.checks.tree import check_tree
 from uhlp_state.checks.workflows import check_workflows
-from uhlp_state.model import AppDefinition, ComponentRegistry, Model, OptimizationConfig, SecurityConfig
+from uhlp_state.model import (
+    AppDefinition,
+    ComponentRegistry,
+    Model,
+    OptimizationConfig,
+    SecurityConfig,
+    ToolDefinition,
+)
 from uhlp_state.parse_cache import ParseCache
 from uhlp_state.platform import PlatformDefinition
 from uhlp_state.problems import Code, Problem, did_you_mean, quoted
@@ -79,10 +87,15 @@ def validate(
     files = Files(source, entries, {problem.file for problem in problems}, cache or ParseCache())
     parts = _read_parts(files)
     _check_all(files, parts, app, platform or PlatformDefinition())
+    known = (
+        {component.component_id for component in parts.registry.model.components} if parts.registry else None
+    )
+    tools = check_tools(files, known)
+    _check_files(files)
     problems += files.problems
     if problems:
         return Validation(None, tuple(sorted(problems)))
-    return Validation(_snapshot(files, parts, app, commit, tree, len(entries)), ())
+    return Validation(_snapshot(files, parts, tools, app, commit, tree, len(entries)), ())
 
 
 def _read_parts(files: Files) -> _Parts:
@@ -141,6 +154,10 @@ def _check_all(files: Files, parts: _Parts, app: str, platform: PlatformDefiniti
     if parts.registry is not None:
         check_components(files, parts.registry, pools, workflows)
         check_routes(files, parts.registry)
+
+
+def _check_files(files: Files) -> None:
+    """Check what no definition has named: every file of a known kind must be well-formed."""
     for path in files.under(CODE, ".py"):
         files.python_names(path)
     for path in files.under(SCHEMAS, ".json"):
@@ -150,7 +167,15 @@ def _check_all(files: Files, parts: _Parts, app: str, platform: PlatformDefiniti
             files.check_yaml(path)
 
 
-def _snapshot(files: Files, parts: _Parts, app: str, commit: str, tree: str, count: int) -> AppSnapshot:
+def _snapshot(
+    files: Files,
+    parts: _Parts,
+    tools: tuple[ToolDefinition, ...],
+    app: str,
+    commit: str,
+    tree: str,
+    count: int,
+) -> AppSnapshot:
     definition, registry = parts.definition, parts.registry
     assert definition is not None and registry is not None, "missing files are problems"
     return AppSnapshot(
@@ -165,5 +190,6 @@ def _snapshot(files: Files, parts: _Parts, app: str, commit: str, tree: str, cou
         ui={
             path.removeprefix(UI): UiFile(files[path].blob, files[path].size) for path in files.under(UI, "")
         },
+        tools=tools,
         files=count,
     )

@@ -28,6 +28,7 @@ from uhlp_state.model.security import (
     SecurityConfig,
     UserRoleDefinition,
 )
+from uhlp_state.model.tools import ToolAnnotations, ToolDefinition
 from uhlp_state.model.workflows import (
     StepType,
     Transition,
@@ -61,6 +62,8 @@ __all__ = [
     "SecurityConfig",
     "StateConfig",
     "StepType",
+    "ToolAnnotations",
+    "ToolDefinition",
     "Transition",
     "Transitions",
     "UserRoleDefinition",
