@@ -13,8 +13,12 @@ from uhlp_core import keys, store, wake
 from uhlp_core.errors import InvalidInput
 from uhlp_core.settings import Settings
 from uhlp_core.store import UNAVAILABLE, Store
+from uhlp_mcp.app_tools import AppTools
+from uhlp_mcp.component_tools import ComponentTools
+from uhlp_mcp.definition_tools import DefinitionTools
 from uhlp_mcp.doors import Doors
 from uhlp_mcp.framework_tools import FrameworkTools
+from uhlp_mcp.invoker import Invoker
 from uhlp_mcp.served import Served
 from uhlp_mcp.state_tools import StateTools
 from uhlp_mcp.tools import Caller, Toolbox
@@ -31,8 +35,15 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     redis = store.connect(settings)
     served = Served(redis)
     manager = StateManager(settings.home, redis)
+    invoker = Invoker(settings.home)
     toolbox = Toolbox.of(
-        (*StateTools(manager, served).tools(), *FrameworkTools(settings.home, served).tools())
+        (
+            *StateTools(manager, served).tools(),
+            *DefinitionTools(manager, served).tools(),
+            *FrameworkTools(settings.home, served).tools(),
+            *ComponentTools(invoker).tools(),
+        ),
+        (AppTools(served, invoker),),
     )
     daemon = _Daemon(redis, Doors(toolbox), served)
     try:
@@ -43,6 +54,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 task.cancel()
     finally:
         await daemon.doors.close()
+        invoker.close()
         await redis.aclose()
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
+from referencing import Registry
 
 from uhlp_core.errors import NotFound, UhlpError
 from uhlp_core.ids import Deployment
@@ -19,7 +20,7 @@ MAX_NAME = 64
 """Characters of a tool's name: what the strictest LLM APIs and clients take."""
 
 MAX_VIOLATIONS = 10
-"""Violations told of one call's arguments."""
+"""Violations told of one value."""
 
 MAX_DETAIL = 200
 """Characters of one violation, which quotes the caller's data."""
@@ -28,6 +29,24 @@ EVERYTHING = frozenset({"*"})
 """The scopes of a sandbox: every tool of its own app."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+
+
+def compiled(schema: Mapping[str, Any]) -> Validator:
+    """A validator that fetches no reference, whatever the schema says."""
+    return Draft202012Validator(schema, registry=Registry())
+
+
+def violations(validator: Validator, value: Any) -> str:
+    """How a value breaks a schema, for a message; empty if it conforms."""
+    found = []
+    try:
+        for error in validator.iter_errors(value):
+            found.append(f"{error.json_path}: {error.message[:MAX_DETAIL]}")
+            if len(found) == MAX_VIOLATIONS:
+                break
+    except RecursionError:
+        found.append("it is nested too deeply")
+    return "; ".join(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +100,19 @@ class Tool:
     name: str
     description: str
     input_schema: Mapping[str, Any]
-    output_schema: Mapping[str, Any]
+    output_schema: Mapping[str, Any] | None
+    """None where a result may be anything."""
     handler: Handler
     read_only: bool = False
     """Whether it changes nothing; clients may call it without asking."""
     idempotent: bool = False
     """Whether calling it again with the same arguments changes nothing more."""
+    destructive: bool = False
+    """Whether it may delete or overwrite something."""
+    open_world: bool = False
+    """Whether it reaches things outside the app."""
+    title: str = ""
+    """Name for people."""
     streaming: StreamingHandler | None = None
     """Called instead of `handler` for a client that asked for progress and takes a stream."""
     _validator: Validator = field(init=False, repr=False, compare=False)
@@ -97,32 +123,29 @@ class Tool:
                 f"{self.name[:80]!r} cannot name a tool: use at most {MAX_NAME} letters, digits, _ and -, "
                 "with single dots between"
             )
-        object.__setattr__(self, "_validator", Draft202012Validator(self.input_schema))
+        object.__setattr__(self, "_validator", compiled(self.input_schema))
 
     def to_json(self) -> dict[str, Any]:
         """The tool as in a `tools/list` result."""
-        return {
+        told = {
             "name": self.name,
+            "title": self.title or None,
             "description": self.description,
             "inputSchema": self.input_schema,
             "outputSchema": self.output_schema,
             "annotations": {
                 "readOnlyHint": self.read_only,
-                "destructiveHint": False,
+                "destructiveHint": self.destructive,
                 "idempotentHint": self.read_only or self.idempotent,
-                "openWorldHint": False,
+                "openWorldHint": self.open_world,
             },
         }
+        return {key: value for key, value in told.items() if value is not None}
 
     def check(self, arguments: dict[str, Any]) -> None:
         """Raises InvalidArguments, which lists how the arguments break the input schema."""
-        violations = []
-        for error in self._validator.iter_errors(arguments):
-            violations.append(f"{error.json_path}: {error.message[:MAX_DETAIL]}")
-            if len(violations) == MAX_VIOLATIONS:
-                break
-        if violations:
-            raise InvalidArguments(f"the arguments of {self.name} are not valid: {'; '.join(violations)}")
+        if wrong := violations(self._validator, arguments):
+            raise InvalidArguments(f"the arguments of {self.name} are not valid: {wrong}")
 
 
 class ToolSource(Protocol):

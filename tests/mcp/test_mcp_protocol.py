@@ -32,14 +32,18 @@ async def test_a_notification_gets_no_answer(office: Office) -> None:
 async def test_tools_list_names_every_tool_with_its_schemas(office: Office) -> None:
     tools = (await office.rpc("a0", "tools/list"))["result"]["tools"]
     assert [tool["name"] for tool in tools] == [
+        "core.component.invoke",
         "core.framework.getConfigValue",
         "core.framework.logFrameworkMessage",
+        "core.state.applyDefinitionDiff",
+        "core.state.deleteDefinitionFile",
         "core.state.deleteRuntimeValue",
         "core.state.getDefinitionFileContent",
         "core.state.getRuntimeValue",
         "core.state.getStateValue",
         "core.state.incrementRuntimeValue",
         "core.state.listDefinitionDirectory",
+        "core.state.setDefinitionFileContent",
         "core.state.setRuntimeValue",
     ]
     for tool in tools:
