@@ -13,7 +13,7 @@ import orjson
 from uhlp_core.errors import UhlpError, Unavailable
 from uhlp_core.home import Home
 from uhlp_core.unix_http import Connection, ConnectionLost, Reply, connect, message
-from uhlp_mcp.tools import Caller
+from uhlp_mcp.tools import Caller, InvalidArguments
 
 MAX_CALL_SECONDS = 1830.0
 """Longer than a component may wait for a lane (900 s), be woken, and run (900 s): a gateway answers first."""
@@ -54,7 +54,7 @@ class Invoker:
         """Run a component of the caller's deployment; its handler gets `given` as `input`.
 
         `timeout_ms` shortens the pool's timeout. Raises CallFailed with the component's code or the
-        gateway's, and Unavailable if no gateway runs.
+        gateway's, InvalidArguments, and Unavailable if no gateway runs.
         """
         call = {
             "deployment": caller.deployment,
@@ -65,10 +65,14 @@ class Invoker:
             "requestId": caller.request_id,
             "timeoutMs": timeout_ms,
         }
+        try:
+            body = orjson.dumps(call)
+        except TypeError:
+            raise InvalidArguments("the input is nested deeper than JSON can be written here") from None
         connection = await self._open()
         try:
             async with asyncio.timeout(MAX_CALL_SECONDS):
-                reply = await connection.request(message("POST", "/invoke", orjson.dumps(call)))
+                reply = await connection.request(message("POST", "/invoke", body))
         except (ConnectionLost, TimeoutError):
             raise CallFailed(
                 f"the gateway ended before {component} had answered; whether it acted is unknown",
