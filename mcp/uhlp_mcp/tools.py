@@ -101,7 +101,7 @@ class Tool:
     description: str
     input_schema: Mapping[str, Any]
     output_schema: Mapping[str, Any] | None
-    """None where a result may be anything."""
+    """None where nothing is promised of the result."""
     handler: Handler
     read_only: bool = False
     """Whether it changes nothing; clients may call it without asking."""
@@ -123,6 +123,7 @@ class Tool:
                 f"{self.name[:80]!r} cannot name a tool: use at most {MAX_NAME} letters, digits, _ and -, "
                 "with single dots between"
             )
+        object.__setattr__(self, "input_schema", _without_headers(self.input_schema))
         object.__setattr__(self, "_validator", compiled(self.input_schema))
 
     def to_json(self) -> dict[str, Any]:
@@ -250,3 +251,17 @@ class Toolbox:
                 if safe_name(tool.name) == name:
                     return tool
         return None
+
+
+def _without_headers(schema: Any) -> Any:
+    """A JSON Schema without `x-mcp-header`, which asks clients to repeat an argument in an HTTP header.
+
+    Nobody between a client and us routes by arguments; what is not asked for need not be compared.
+    """
+    if isinstance(schema, Mapping):
+        return {
+            key: _without_headers(value)
+            for key, value in schema.items()
+            if key != "x-mcp-header" or not isinstance(value, str)
+        }
+    return [_without_headers(value) for value in schema] if isinstance(schema, list | tuple) else schema
