@@ -14,9 +14,9 @@ from support.private_redis import PrivateRedis
 from support.waiting import eventually
 from uhlp_core import store
 from uhlp_core.settings import Settings
-from uhlp_mcp.invoker import CallFailed, Invoker
+from uhlp_core.sockets import listen_tcp
+from uhlp_core.tokens import MCP_AUDIENCE, Claims, TokenKey
 from uhlp_mcp.server import serve
-from uhlp_mcp.tools import Caller
 
 GREETER = {"componentId": "greeter"}
 GREET = {
@@ -53,13 +53,14 @@ async def building(folder: Path) -> AsyncIterator[Building]:
     settings = Settings(home_dir=folder / "home", redis=f"unix://{server.path}")
     settings.home.create()
     await eventually(server.path.exists, "Redis listens")
-    building = Building(settings, store.connect(settings), server)
+    listener = listen_tcp("127.0.0.1", 0)
+    building = Building(settings, store.connect(settings), server, "")
     building.stage = Stage(folder, server, settings, building.redis)
     building.sandbox = Sandbox(folder)
     await building.sandbox.start()
     await building.stage.start_gateway()
     stop = asyncio.Event()
-    daemon = asyncio.create_task(serve(settings, stop))
+    daemon = asyncio.create_task(serve(settings, stop, listener))
     try:
         await building.serve(GREET, ANYTHING)
         await building.add("demo", "a0")
@@ -201,15 +202,27 @@ async def test_no_component_of_another_app_can_be_invoked(building: Building, co
 
 
 async def test_components_that_call_each_other_without_end_are_stopped(building: Building) -> None:
-    invoker = Invoker(building.settings.home)
-    try:
-        deep = await invoker.invoke(Caller("demo", "demo", depth=7), "greeter", None)
-        assert deep.data == {"ok": True}
-        with pytest.raises(CallFailed, match="called each other") as caught:
-            await invoker.invoke(Caller("demo", "demo", depth=8), "greeter", None)
-        assert caught.value.code == "INVOKE_TOO_DEEP"
-    finally:
-        invoker.close()
+    key = TokenKey.of(building.settings.home)
+
+    async def invoke(depth: int) -> Any:
+        token = key.sign(Claims("demo", "demo", "python", "a0", "greeter", "ada", depth=depth), 60)
+        arguments = {"componentId": "greeter", "input": None}
+        message = {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "tools/call",
+            "params": {"name": "core.component.invoke", "arguments": arguments},
+        }
+        _, answer = await building.post("a0", message, headers={"Authorization": f"Bearer {token}"})
+        return answer["result"]
+
+    assert (await invoke(7))["isError"] is False
+    (request,) = building.sandbox.requests
+    claims = key.verify(request["context"]["mcp_token"], MCP_AUDIENCE)
+    assert (claims.depth, claims.user, claims.component) == (8, "ada", "greeter")
+    refused = await invoke(8)
+    assert refused["isError"] is True
+    assert refused["content"][0]["text"].startswith("INVOKE_TOO_DEEP: more than 8 components")
 
 
 async def test_without_a_gateway_calls_fail_at_once_and_recover(building: Building) -> None:
