@@ -119,11 +119,12 @@ class InsideDoor:
         try:
             return await self._answer(call)
         except Problem as problem:
-            return problem.response(call.request_id, PATH)
+            return _refusal(problem, call.request_id)
         except Exception:
             _log.exception("a call failed", extra={"requestId": call.request_id})
-            failed = Problem(500, "INTERNAL_ERROR", "the gateway failed; its log says more")
-            return failed.response(call.request_id, PATH)
+            return _refusal(
+                Problem(500, "INTERNAL_ERROR", "the gateway failed; its log says more"), call.request_id
+            )
 
     async def _answer(self, call: Call) -> Response:
         if call.depth > MAX_DEPTH:
@@ -195,6 +196,14 @@ class InsideDoor:
                 f"concurrency or maxInstances of {component.pool}, or give them pools of their own",
             ) from None
         return respond_inside(reply, component.response_schema, call.request_id)
+
+
+def _refusal(problem: Problem, request_id: str) -> Response:
+    """The problem, with what a header says in its body: the client reads no headers."""
+    extra = dict(problem.extra)
+    if "Retry-After" in problem.headers:
+        extra["retryAfter"] = int(problem.headers["Retry-After"])
+    return problem_response(problem.status, problem.code, str(problem), request_id, PATH, extra=extra)
 
 
 def _refuse(status: int, detail: str) -> Response:

@@ -117,4 +117,6 @@ def _result(reply: Reply) -> Result:
     text = str(found["detail"])
     if details := found.get("errors") or found.get("details"):
         text += f" (details: {orjson.dumps(details).decode()[:MAX_DETAILS]})"
-    raise CallFailed(text, code=found["code"])
+    failed = CallFailed(text, code=found["code"])
+    failed.retry_after = found.get("retryAfter")
+    raise failed

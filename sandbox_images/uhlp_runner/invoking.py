@@ -87,6 +87,7 @@ class Invoker:
         """Run the handler `request` names: HTTP status and body of the answer. Raises nothing."""
         global current_context
         current_context = context = request["context"]
+        context["requestId"] = request["requestId"]
         expected = context.get("expectedResultFormat")
         sdk = sys.modules.get("uhlp_sdk")
         if sdk is not None:

@@ -173,6 +173,7 @@ async def test_a_component_that_waits_for_its_own_lane_is_told_so(
     assert (await stage.ask("GET", "/")).json() == "went on"
     ((status, answer),) = refused
     assert (status, answer["code"]) == (503, "POOL_BUSY")
+    assert answer["retryAfter"] == 1
     assert "raise concurrency or maxInstances of python" in answer["detail"]
 
 

@@ -128,11 +128,13 @@ class _Client:
         self._socket: socket | None = None
         self._endpoint = ""
         self._token = ""
+        self._request_id = ""
         self._number = 0
 
-    def use(self, endpoint: str, token: str) -> None:
-        """Where calls go from now on, and what shows who makes them."""
+    def use(self, endpoint: str, token: str, request_id: str) -> None:
+        """Where calls go from now on, what shows who makes them, and for which request."""
         self._token = token
+        self._request_id = request_id
         if endpoint != self._endpoint:
             self._close()
             self._endpoint = endpoint
@@ -169,6 +171,8 @@ class _Client:
             "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             f"Accept: application/json, text/event-stream\r\nContent-Length: {len(body)}\r\n"
         )
+        if self._request_id:
+            head += f"X-Request-ID: {self._request_id}\r\n"
         if self._token:
             head += f"Authorization: Bearer {self._token}\r\n"
         head += "\r\n"
@@ -241,7 +245,8 @@ class _Client:
 def _begin(context: "dict[str, Any]") -> None:
     """The runner's: a request begins."""
     _counts.clear()
-    _mcp.use(context.get("mcp_endpoint") or "", context.get("mcp_token") or "")
+    token, request_id = context.get("mcp_token"), context.get("requestId")
+    _mcp.use(context.get("mcp_endpoint") or "", token or "", request_id or "")
 
 
 def _calls() -> "list[dict[str, object]]":
