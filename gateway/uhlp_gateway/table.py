@@ -28,7 +28,7 @@ NO_COMPONENT = "-"
 STATE_CONFIG = {
     "type": "mcp_tool",
     "readTool": "core.state.getDefinitionFileContent",
-    "writeTool": "core.state.applyStateDiff",
+    "writeTool": "core.state.applyDefinitionDiff",
 }
 
 

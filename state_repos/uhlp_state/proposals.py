@@ -63,15 +63,15 @@ class Proposal:
         head = heads.get(branch)
         if head is None:
             raise NotFound(f"there is no open proposal {branch}; leave the branch out to make a new one")
-        if _commits_ahead(repo, head, heads[PRODUCTION_BRANCH]) >= MAX_COMMITS:
+        if _commits_ahead(repo, head, heads.get(PRODUCTION_BRANCH)) >= MAX_COMMITS:
             raise TooManyProposals(f"{branch} has {MAX_COMMITS} commits: have it merged, or make a new one")
         return branch
 
 
-def _commits_ahead(repo: Path, head: str, main: str) -> int:
+def _commits_ahead(repo: Path, head: str, main: str | None) -> int:
     """How many commits `head` has before it meets `main`, at most MAX_COMMITS."""
     objects = open_objects(repo)
     for count, info in enumerate(history(objects, head, MAX_COMMITS)):
-        if is_ancestor(objects, info.commit, main):
+        if main is not None and is_ancestor(objects, info.commit, main):
             return count
     return MAX_COMMITS
