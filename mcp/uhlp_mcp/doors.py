@@ -11,13 +11,12 @@ import os
 import socket
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from aiohttp import web
 
-from uhlp_core.ids import is_request_id
 from uhlp_core.tokens import Unauthenticated
 from uhlp_mcp.bearers import Bearers, credential
 from uhlp_mcp.http import Endpoint, refusal, unauthenticated
@@ -91,9 +90,6 @@ class Doors:
                 return unauthenticated(str(error))
             if (caller.deployment, caller.instance) != (sandbox.deployment, sandbox.instance):
                 return unauthenticated("the token is another sandbox's")
-        given = request.headers.get("X-Request-ID", "")
-        if is_request_id(given):
-            caller = replace(caller, request_id=given)
         return await self._endpoint.handle(request, caller)
 
     async def _close(self, folder: Path) -> None:
