@@ -15,6 +15,7 @@ from referencing import Registry
 
 from uhlp_core.errors import NotFound, UhlpError
 from uhlp_core.ids import Deployment
+from uhlp_mcp.quick_check import compile_quick
 
 MAX_NAME = 64
 """Characters of a tool's name: what the strictest LLM APIs and clients take."""
@@ -61,7 +62,7 @@ class Caller:
     component: str = ""
     """The component whose handler calls; only a signed token tells."""
     request_id: str = ""
-    """For logs: what the client sent as `X-Request-ID`."""
+    """For logs: what the client sent as `X-Request-ID`; empty where it sent none."""
     user: str = ""
     scopes: frozenset[str] = EVERYTHING
     """Which tools the caller sees: names, or prefixes that end in `*`."""
@@ -115,6 +116,7 @@ class Tool:
     """Name for people."""
     streaming: StreamingHandler | None = None
     """Called instead of `handler` for a client that asked for progress and takes a stream."""
+    _conforms: Callable[[Any], bool] = field(init=False, repr=False, compare=False)
     _validator: Validator = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -124,6 +126,7 @@ class Tool:
                 "with single dots between"
             )
         object.__setattr__(self, "input_schema", _without_headers(self.input_schema))
+        object.__setattr__(self, "_conforms", compile_quick(self.input_schema))
         object.__setattr__(self, "_validator", compiled(self.input_schema))
 
     def to_json(self) -> dict[str, Any]:
@@ -145,7 +148,7 @@ class Tool:
 
     def check(self, arguments: dict[str, Any]) -> None:
         """Raises InvalidArguments, which lists how the arguments break the input schema."""
-        if wrong := violations(self._validator, arguments):
+        if not self._conforms(arguments) and (wrong := violations(self._validator, arguments)):
             raise InvalidArguments(f"the arguments of {self.name} are not valid: {wrong}")
 
 
