@@ -141,6 +141,10 @@ class InsideDoor:
         component = table.components.get(call.component)
         if component is None:
             raise Problem(404, "COMPONENT_NOT_FOUND", f"{table.app} has no component {call.component[:80]!r}")
+        return await self._counted(call, table, component)
+
+    async def _counted(self, call: Call, table: Table, component: Component) -> Response:
+        """Run the component, and tell metrics and log how that ended."""
         started = time.perf_counter()
         status, size, detail = CLIENT_GONE, 0, ""
         try:
@@ -182,7 +186,7 @@ class InsideDoor:
             check_request(component.request_schema, call.input)
         if call.timeout is not None and call.timeout < component.timeout:
             component = component.limited_to(call.timeout)
-        data = orjson.dumps({"source": "internal", "internalDetails": {"input": call.input}})
+        data = b'{"source":"internal","internalDetails":{"input":' + orjson.dumps(call.input) + b"}}"
         try:
             job = Job(call.request_id, None, data, METHOD, call.user, call.depth)
             reply = await self._performer.perform(table, component, job)
@@ -194,6 +198,7 @@ class InsideDoor:
                 POOL_BUSY,
                 f"{problem}. A component that calls another one of its own pool needs a second lane: raise "
                 f"concurrency or maxInstances of {component.pool}, or give them pools of their own",
+                headers=problem.headers,
             ) from None
         return respond_inside(reply, component.response_schema, call.request_id)
 
