@@ -32,14 +32,17 @@ class Filter:
 
     component: str | None = None
     request_id: str | None = None
+    """Those that it caused count as the request: their ids are its own, a dot and more."""
     level: str | None = None
     """The least severe level that is shown."""
 
     def __call__(self, fields: Fields) -> bool:
         if self.component is not None and fields.get("component") != self.component:
             return False
-        if self.request_id is not None and fields.get("requestId") != self.request_id:
-            return False
+        if self.request_id is not None:
+            found = str(fields.get("requestId"))
+            if found != self.request_id and not found.startswith(f"{self.request_id}."):
+                return False
         return self.level is None or _severity(fields.get("level")) >= _severity(self.level)
 
 

@@ -25,7 +25,12 @@ _COLOURS = {"warning": "yellow", "error": "red", "critical": "red", "debug": "br
     help="How many to begin with.",
 )
 @click.option("--component", metavar="ID", help="Only lines of this component.")
-@click.option("--request", "request_id", metavar="ID", help="Only lines of the request with this id.")
+@click.option(
+    "--request",
+    "request_id",
+    metavar="ID",
+    help="Only lines of the request with this id, and of what it caused.",
+)
 @click.option("--level", type=click.Choice(log_lines.LEVELS), help="Only lines of this level or worse.")
 @click.pass_obj
 def logs(

@@ -72,6 +72,11 @@ class Home:
         return self.run / "s"
 
     @property
+    def gateways(self) -> Path:
+        """The gateways' internal doors, `<gateway id>.sock`."""
+        return self.run / "g"
+
+    @property
     def metrics(self) -> Path:
         return self.run / "metrics"
 
@@ -96,5 +101,5 @@ class Home:
                     f"{private} belongs to another user; remove it or choose another --home"
                 )
             private.chmod(0o700)
-        for folder in (self.sandboxes, self.metrics):
+        for folder in (self.sandboxes, self.gateways, self.metrics):
             folder.mkdir(parents=True, exist_ok=True)

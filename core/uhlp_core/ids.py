@@ -22,9 +22,11 @@ RESERVED_APP_IDS = frozenset({PLATFORM_APP, "www", "api", "admin", "control", "g
 PRODUCTION_BRANCH = "main"
 PREVIEW_PREFIXES = ("preview/", "proposals/")
 
+MAX_REQUEST_ID = 128
+
 _APP_ID = re.compile(APP_ID_PATTERN)
 _DEPLOYMENT = re.compile(rf"({APP_ID_PATTERN})(?:@({APP_ID_PATTERN}|[0-9][a-z0-9-]*))?")
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_REQUEST_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_REQUEST_ID}}}")
 
 
 def is_app_id(text: str) -> bool:
@@ -83,6 +85,12 @@ class Deployment:
 def new_request_id() -> str:
     """A random id for one request, to search logs by. It need not be unguessable: it opens nothing."""
     return f"{random.getrandbits(128):032x}"
+
+
+def child_request_id(parent: str) -> str:
+    """An id for a request that another one causes; whoever searches logs for the parent finds it too."""
+    suffix = f".{random.getrandbits(32):08x}"
+    return parent[: MAX_REQUEST_ID - len(suffix)] + suffix
 
 
 def is_request_id(text: str) -> bool:

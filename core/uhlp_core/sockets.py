@@ -7,6 +7,7 @@ daemon that is killed and started again finds its socket with every waiting conn
 import os
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 
 FIRST_FD = 3
 BACKLOG = 1024
@@ -38,4 +39,21 @@ def listen_tcp(host: str, port: int) -> socket.socket:
         raise CannotListen(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from None
     listener.listen(BACKLOG)
     listener.setblocking(False)
+    return listener
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """Listen on a Unix socket that only this user may connect to; its folder must be this user's alone.
+
+    Raises OSError: the path exists, or is longer than the 107 bytes that a socket's holds.
+    """
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
     return listener

@@ -19,6 +19,9 @@ FLUSH_SECONDS = 0.25
 MAX_LINES = 100_000
 """Lines held between flushes: about five seconds of the highest rate; the rest is counted, not kept."""
 
+CLIENT_GONE = 499
+"""Status in log and metrics of a request whose client hung up; nobody gets it sent."""
+
 _log = logging.getLogger(__name__)
 
 

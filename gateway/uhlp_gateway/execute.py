@@ -7,13 +7,13 @@ was sent is never sent again, unless its method is idempotent and its instance i
 import asyncio
 import contextlib
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import orjson
 
 from uhlp_core.tokens import TokenCache
-from uhlp_gateway.connection import Connection, ConnectionLost, DeadlinePassed, Reply, connect, message
+from uhlp_core.unix_http import Connection, ConnectionLost, DeadlinePassed, Reply, connect, message
 from uhlp_gateway.lanes import Lane, Pool, PoolBusy
 from uhlp_gateway.problems import Problem
 from uhlp_gateway.table import Component
@@ -27,6 +27,7 @@ CONTROL_SECONDS = 1.0
 RETRY_AFTER_SECONDS = 1
 """What a refused client is told to wait; queues drain in seconds or not at all."""
 
+POOL_BUSY = "POOL_BUSY"
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
 _BUSY = frozenset({429, 503})
@@ -37,28 +38,34 @@ _background: set["asyncio.Task[None]"] = set()
 def pool_busy() -> Problem:
     return Problem(
         503,
-        "POOL_BUSY",
+        POOL_BUSY,
         "every instance that could answer is busy; try again in a moment",
         headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
     )
 
 
-async def execute(
-    pool: Pool,
-    component: Component,
-    tokens: TokenCache,
-    request_id: str,
-    trace_id: str | None,
-    request_data: bytes,
-    method: str,
-) -> Reply:
-    """Send a request to the component's sandbox and return the runner's answer.
+class Job(NamedTuple):
+    """What to execute, whoever asks for it."""
 
-    `tokens` make what the handler shows the MCP server; `request_data` is the JSON of specification 2.4's
-    `requestData`. Raises Problem.
+    request_id: str
+    trace_id: str | None
+    data: bytes
+    """The JSON of specification 2.4's `requestData`."""
+    method: str
+    """An HTTP method tells whether the job may be sent twice."""
+    user: str = ""
+    depth: int = 0
+    """Calls of components by components that led here."""
+
+
+async def execute(pool: Pool, component: Component, tokens: TokenCache, job: Job) -> Reply:
+    """Send a job to the component's sandbox and return the runner's answer.
+
+    `tokens` make what the handler shows the MCP server. Raises Problem.
     """
     loop = pool.loop
     give_up = loop.time() + pool.limits.queue_timeout
+    origin = _origin(job) if job.user or job.depth else b""
     retried = False
     while True:
         lane = pool.take()
@@ -78,10 +85,10 @@ async def execute(
                 continue
             connection.deadline = loop.time() + component.timeout + TIMEOUT_GRACE_SECONDS
             pool.watch()
-            token = tokens.token(component.deployment, pool.name, lane.instance.name, component.id)
-            reply = await connection.request(
-                _message(component, lane, token, request_id, trace_id, request_data)
+            token = tokens.token(
+                component.deployment, pool.name, lane.instance.name, component.id, job.user, job.depth
             )
+            reply = await connection.request(_message(component, lane, token, job, origin))
             if reply.status not in _BUSY:
                 return reply
             pool.set_aside(lane)
@@ -89,18 +96,18 @@ async def execute(
                 raise pool_busy()
         except asyncio.CancelledError:
             if connection is not None:
-                _in_background(_cancel(lane, request_id))
+                _in_background(_cancel(lane, job.request_id))
             raise
         except DeadlinePassed:
-            _in_background(_cancel(lane, request_id))
+            _in_background(_cancel(lane, job.request_id))
             raise Problem(504, "HANDLER_TIMEOUT", "the handler did not answer in time") from None
         except ConnectionLost:
-            outcome, reachable = await _outcome(lane, request_id)
+            outcome, reachable = await _outcome(lane, job.request_id)
             if outcome is not None:
                 return outcome
             if not reachable:
                 pool.set_aside(lane)
-                if method in IDEMPOTENT and not retried:
+                if job.method in IDEMPOTENT and not retried:
                     retried = True
                     continue
             raise Problem(
@@ -112,31 +119,33 @@ async def execute(
             pool.release(lane)
 
 
-def _message(
-    component: Component,
-    lane: Lane,
-    token: str,
-    request_id: str,
-    trace_id: str | None,
-    request_data: bytes,
-) -> bytes:
+def _message(component: Component, lane: Lane, token: str, job: Job, origin: bytes) -> bytes:
     # Ids and tokens are texts without quotes or line ends, so they are joined as they are.
     body = b"".join(
         (
             b'{"requestId":"',
-            request_id.encode(),
+            job.request_id.encode(),
             b'","requestData":',
-            request_data,
+            job.data,
             b',"context":{"mcp_token":"',
             token.encode(),
             b'",',
             lane.context,
+            origin,
             component.context,
             b"}",
         )
     )
-    trace = f"X-Trace-ID: {trace_id}\r\n" if trace_id else ""
-    return message("POST", "/execute", body, headers=f"X-Request-ID: {request_id}\r\n{trace}")
+    trace = f"X-Trace-ID: {job.trace_id}\r\n" if job.trace_id else ""
+    return message("POST", "/execute", body, headers=f"X-Request-ID: {job.request_id}\r\n{trace}")
+
+
+def _origin(job: Job) -> bytes:
+    """What is added to the context of a job that comes from inside, as JSON members."""
+    members: dict[str, Any] = {"depth": job.depth}
+    if job.user:
+        members["userInfo"] = {"id": job.user, "isAuthenticated": True}
+    return orjson.dumps(members)[1:-1] + b","
 
 
 async def _outcome(lane: Lane, request_id: str) -> tuple[Reply | None, bool]:

@@ -6,32 +6,29 @@ can wait (log files, Redis) is touched on the way.
 
 import logging
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
 from uhlp_core.ids import is_request_id, new_request_id
 from uhlp_core.settings import Settings
-from uhlp_core.tokens import TokenCache, TokenKey
-from uhlp_gateway.access_log import AccessLine, AccessLog
+from uhlp_gateway.access_log import CLIENT_GONE, AccessLine, AccessLog
 from uhlp_gateway.body import read_body
-from uhlp_gateway.demand import Demand
-from uhlp_gateway.execute import execute
+from uhlp_gateway.execute import Job
 from uhlp_gateway.http_server import Request, Response
+from uhlp_gateway.performer import Performer, check_request
 from uhlp_gateway.platform_pages import PlatformPages
 from uhlp_gateway.problems import REQUEST_ID_HEADER, SERVER, Problem, printable, problem_response
 from uhlp_gateway.request_data import request_data
 from uhlp_gateway.resolve import Resolver
-from uhlp_gateway.respond import BadResult, ResponseSchemaViolation, respond
+from uhlp_gateway.respond import BadResult, respond
 from uhlp_gateway.static_files import StaticFiles
 from uhlp_gateway.table import Component, Table
 from uhlp_gateway.tables import Tables
-from uhlp_state.model.components import HandlerType
 from uhlp_state.routes import Match, MethodNotAllowed
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-CLIENT_GONE = 499
-"""Status in log and metrics of a request whose client hung up; nobody gets it sent."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,15 +55,19 @@ class Front:
     """Answers every request of the gateway."""
 
     def __init__(
-        self, settings: Settings, tables: Tables, access_log: AccessLog, demand: Demand, pages: PlatformPages
+        self,
+        settings: Settings,
+        tables: Tables,
+        access_log: AccessLog,
+        performer: Performer,
+        pages: PlatformPages,
     ) -> None:
         self._tables = tables
         self._access_log = access_log
-        self._demand = demand
+        self._performer = performer
         self._pages = pages
         self._resolver = Resolver(settings.domain)
         self._static = StaticFiles()
-        self._tokens = TokenCache(TokenKey.of(settings.home))
 
     async def handle(self, request: Request) -> Response:
         """Answer one request; raises nothing but CancelledError."""
@@ -111,12 +112,7 @@ class Front:
         if not target.path:
             return _redirect(exchange, "/", exchange.path.partition("?")[2])
         exchange.path = target.path
-        if table.suspended:
-            raise Problem(
-                503, "APP_SUSPENDED", "this app is suspended for now", headers={"Retry-After": "60"}
-            )
-        if table.on_demand:
-            self._demand.note(table.deployment)
+        self._performer.admit(table)
         path, _, query = target.path.partition("?")
         method = request.method
         match = table.routes.match(path, method) if method in METHODS else None
@@ -158,16 +154,9 @@ class Front:
     async def _run(self, exchange: Exchange, table: Table, match: Match[Component]) -> Response:
         request = exchange.request
         component = exchange.component = match.value
-        if component.handler_type is not HandlerType.JIT:
-            raise Problem(
-                501,
-                "HANDLER_TYPE_NOT_AVAILABLE",
-                f"the component is of type {component.handler_type}, which this release cannot run",
-            )
         body = await read_body(request, table.max_body) if request.has_body else b""
         if component.request_schema is not None:
-            _check_request(component, body)
-        pool = self._tables.pools[table.deployment].by_name[component.pool]
+            check_request(component.request_schema, _json(body))
         data = request_data(
             request.method,
             exchange.path,
@@ -176,21 +165,13 @@ class Front:
             request.raw_headers,
             body,
         )
-        if table.on_demand and not pool.awake:
-            pool.release(await self._demand.hold(table, pool))
-        sent = time.perf_counter()
-        reply = await execute(
-            pool, component, self._tokens, exchange.request_id, _trace_id(request), data, request.method
-        )
-        component.metrics.execute.add(time.perf_counter() - sent)
+        job = Job(exchange.request_id, _trace_id(request), data, request.method)
+        reply = await self._performer.perform(table, component, job)
         try:
             return respond(reply, component.response_schema, exchange.request_id)
         except BadResult as error:
             exchange.detail = str(error)
-            code = "RESPONSE_SCHEMA_VIOLATION" if isinstance(error, ResponseSchemaViolation) else "BAD_RESULT"
-            raise Problem(
-                502, code, "the handler returned something that cannot be sent; the app's log says more"
-            ) from None
+            raise error.problem() from None
 
     def _problem(self, exchange: Exchange, problem: Problem) -> Response:
         return problem.response(
@@ -249,16 +230,8 @@ def _trace_id(request: Request) -> str | None:
     return found if is_request_id(found) else None
 
 
-def _check_request(component: Component, body: bytes) -> None:
-    assert component.request_schema is not None
+def _json(body: bytes) -> Any:
     try:
-        document = orjson.loads(body)
+        return orjson.loads(body)
     except ValueError as error:
         raise Problem(400, "INVALID_JSON", f"the body is not JSON: {error}") from None
-    if violations := component.request_schema.violations(document):
-        raise Problem(
-            422,
-            "REQUEST_SCHEMA_VIOLATION",
-            "the body does not conform to the component's requestSchema",
-            extra={"errors": violations},
-        )

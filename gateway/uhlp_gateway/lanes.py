@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 import orjson
 
-from uhlp_gateway.connection import Connection, connect
+from uhlp_core.unix_http import Connection, connect
 from uhlp_state.documents import Lane as LaneDoc
 
 SET_ASIDE_SECONDS = 0.2

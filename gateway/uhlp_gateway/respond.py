@@ -1,4 +1,4 @@
-"""Turns a runner's answer into the client's response (specification 2.4 and 3.4.6).
+"""Turns a runner's answer into the response for a client or a caller inside (specification 2.4 and 3.4.6).
 
 What a handler returned is untrusted: it may set headers, but not frame the message, smuggle a second one, or
 speak for the connection. What went wrong inside a sandbox is told by its code only.
@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from uhlp_gateway.connection import Reply
+from uhlp_core.unix_http import Reply
 from uhlp_gateway.http_server import Response
 from uhlp_gateway.problems import REQUEST_ID_HEADER, SERVER, Problem
 from uhlp_gateway.schemas import SchemaCheck
@@ -56,12 +56,44 @@ _SEE_LOG = "; the app's log says more under this requestId"
 class BadResult(Exception):
     """The result cannot be sent; the text is for the app's log."""
 
+    code = "BAD_RESULT"
+
+    def problem(self) -> Problem:
+        """What the client is told instead."""
+        return Problem(
+            502, self.code, "the handler returned something that cannot be sent; the app's log says more"
+        )
+
 
 def respond(reply: Reply, schema: SchemaCheck | None, request_id: str) -> Response:
     """The response for a runner's answer.
 
     Raises Problem, and BadResult with what is wrong with the result.
     """
+    kind, data = _result(reply)
+    if kind == "httpResponse":
+        return _http_response(data, schema, request_id)
+    _check(schema, data)
+    headers = [("Content-Type", JSON), ("Server", SERVER), (REQUEST_ID_HEADER, request_id)]
+    return Response(200, headers, orjson.dumps(data))
+
+
+def respond_inside(reply: Reply, schema: SchemaCheck | None, request_id: str) -> Response:
+    """The response for a call from inside the platform: the result as it is, checked all the same.
+
+    Raises Problem, and BadResult with what is wrong with the result.
+    """
+    kind, data = _result(reply)
+    if kind == "httpResponse":
+        _http_response(data, schema, request_id)
+    else:
+        _check(schema, data)
+    headers = [("Content-Type", JSON), (REQUEST_ID_HEADER, request_id)]
+    return Response(200, headers, orjson.dumps({"resultType": kind, "data": data}))
+
+
+def _result(reply: Reply) -> tuple[str, Any]:
+    """The resultType and data of a runner's answer; raises Problem or BadResult."""
     try:
         result = orjson.loads(reply.body)
     except ValueError:
@@ -71,15 +103,11 @@ def respond(reply: Reply, schema: SchemaCheck | None, request_id: str) -> Respon
     if reply.status != 200:
         raise handler_problem(result.get("error"))
     kind, data = result.get("resultType"), result.get("data")
-    if kind == "httpResponse":
-        return _http_response(data, schema, request_id)
     if kind == "error":
         raise _application_error(data)
-    if kind not in ("generic", "workflowStep"):
+    if kind not in ("generic", "httpResponse", "workflowStep"):
         raise BadResult(f"unknown resultType {kind!r}")
-    _check(schema, data)
-    headers = [("Content-Type", JSON), ("Server", SERVER), (REQUEST_ID_HEADER, request_id)]
-    return Response(200, headers, orjson.dumps(data))
+    return kind, data
 
 
 def handler_problem(code: object) -> Problem:
@@ -191,3 +219,5 @@ def _check(schema: SchemaCheck | None, document: Any) -> None:
 
 class ResponseSchemaViolation(BadResult):
     """The handler kept the protocol, but not the component's responseSchema."""
+
+    code = "RESPONSE_SCHEMA_VIOLATION"

@@ -9,11 +9,14 @@ from collections.abc import Callable
 
 from uhlp_core import sockets, store
 from uhlp_core.settings import Settings
+from uhlp_core.tokens import TokenCache, TokenKey
 from uhlp_gateway import metrics
 from uhlp_gateway.access_log import FLUSH_SECONDS, AccessLog
 from uhlp_gateway.demand import Demand
 from uhlp_gateway.front import Front
 from uhlp_gateway.http_server import HttpServer
+from uhlp_gateway.inside_door import InsideDoor
+from uhlp_gateway.performer import Performer
 from uhlp_gateway.platform_pages import PlatformPages
 from uhlp_gateway.tables import Tables
 
@@ -42,8 +45,10 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
         metrics.collect(tables.pools)
 
     pages = PlatformPages(settings, tables, collect)
-    front = Front(settings, tables, access_log, demand, pages)
+    performer = Performer(tables, demand, TokenCache(TokenKey.of(settings.home)))
+    front = Front(settings, tables, access_log, performer, pages)
     server = HttpServer(front.handle, front.refuse)
+    inside = InsideDoor(tables, performer, access_log)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(redis.aclose)
         async with asyncio.TaskGroup() as group:
@@ -60,13 +65,15 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
             accepting = await asyncio.get_running_loop().create_server(
                 server, sock=listener, backlog=sockets.BACKLOG
             )
-            gc.collect()
-            gc.freeze()  # What is there now stays: no collection needs to look at it.
-            _log.info("serving on %s:%s", *listener.getsockname()[:2])
-            await stop.wait()
-            pages.draining = True
-            accepting.close()
-            await server.shutdown(DRAIN_SECONDS)
+            async with inside.listening(settings.home.gateways / f"{tables.gateway_id}.sock"):
+                gc.collect()
+                gc.freeze()  # What is there now stays: no collection needs to look at it.
+                _log.info("serving on %s:%s", *listener.getsockname()[:2])
+                await stop.wait()
+                pages.draining = True
+                accepting.close()
+                # Before the internal door: a request under way may need it.
+                await server.shutdown(DRAIN_SECONDS)
             for task in tasks:
                 task.cancel()
         tables.close()

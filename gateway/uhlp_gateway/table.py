@@ -5,9 +5,9 @@ Everything that is the same for each request of a component is prepared here, do
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -28,7 +28,7 @@ NO_COMPONENT = "-"
 STATE_CONFIG = {
     "type": "mcp_tool",
     "readTool": "core.state.getDefinitionFileContent",
-    "writeTool": "core.state.applyStateDiff",
+    "writeTool": "core.state.applyDefinitionDiff",
 }
 
 
@@ -48,6 +48,12 @@ class Component:
     response_schema: SchemaCheck | None
     metrics: ComponentMetrics
 
+    def limited_to(self, seconds: float) -> Self:
+        """The same component with a shorter timeout, for one call."""
+        context = orjson.loads(b"{" + self.context)
+        context["timeoutMs"] = round(seconds * 1000)
+        return replace(self, timeout=seconds, context=orjson.dumps(context)[1:])
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -63,6 +69,8 @@ class Table:
     """Whether instances are started by the first request only."""
     max_body: int
     """Bytes."""
+    components: Mapping[str, Component]
+    """All of them by id, those without a route too."""
     routes: RouteTable[Component]
     ui: Mapping[str, UiFile]
     ui_root: Path
@@ -82,10 +90,13 @@ def build(document: Mapping[str, Any], home: Home) -> Table:
     snapshot = doc.snapshot
     deployment = Deployment.parse(doc.deployment)
     compiled = {path: SchemaCheck(schema) for path, schema in snapshot.schemas.items()}
+    components = {}
     routes = []
     for definition in snapshot.components:
+        component = components[definition.component_id] = _component(
+            definition, snapshot, deployment, compiled
+        )
         if definition.route_matcher is not None:
-            component = _component(definition, snapshot, deployment, compiled)
             pattern = RoutePattern.parse(definition.route_matcher.path_pattern)
             routes.append((pattern, definition.route_matcher.methods, component))
     return Table(
@@ -97,6 +108,7 @@ def build(document: Mapping[str, Any], home: Home) -> Table:
         suspended=doc.suspended,
         on_demand=doc.on_demand,
         max_body=snapshot.definition.max_body_bytes,
+        components=components,
         routes=RouteTable(routes),
         ui=snapshot.ui,
         ui_root=home.trees / deployment.app / snapshot.tree / "state" / "ui",

@@ -1,4 +1,4 @@
-"""The `core.state.*` tools: an app's runtime values, and its definition files at the revision served.
+"""The `core.state.*` tools for runtime values, and those that read definition files, at the revision served.
 
 Thin on purpose: the rules (name spaces, limits, paths) are the state manager's. What is added here is whose
 state it is, which follows from the caller and from nothing else.
@@ -22,8 +22,9 @@ _TTL = {
     "maximum": MAX_TTL_SECONDS,
     "description": "Seconds after which the value goes by itself; without it, it stays.",
 }
-_PATH = text(MAX_PATH, 1, description="Path relative to the app's state root, such as prompts/hello.yaml.")
+PATH = text(MAX_PATH, 1, description="Path relative to the app's state root, such as prompts/hello.yaml.")
 _FOLDER = text(MAX_PATH, description="Folder relative to the app's state root; empty for the root.")
+_REVISION = text(256, 1, description="A commit or branch of this app; by default what is served.")
 _FOUND = of({"found": BOOLEAN}, {"value": ANY})
 _SUCCESS = of({"success": BOOLEAN})
 
@@ -70,16 +71,16 @@ class StateTools:
             ),
             Tool(
                 "core.state.getDefinitionFileContent",
-                "Read a definition file of this app, at the revision that is being served.",
-                of({"filePath": _PATH}),
+                "Read a definition file of this app.",
+                of({"filePath": PATH}, {"revision": _REVISION}),
                 of({"found": BOOLEAN, "content": {"type": ["string", "null"]}, "revision": text(64)}),
                 self._file,
                 read_only=True,
             ),
             Tool(
                 "core.state.listDefinitionDirectory",
-                "List files and folders of this app's definition, at the revision that is being served.",
-                of({}, {"directoryPath": _FOLDER, "recursive": BOOLEAN}),
+                "List files and folders of this app's definition.",
+                of({}, {"directoryPath": _FOLDER, "recursive": BOOLEAN, "revision": _REVISION}),
                 of({"entries": {"type": "array", "items": {"type": "object"}}, "revision": text(64)}),
                 self._directory,
                 read_only=True,
@@ -87,7 +88,7 @@ class StateTools:
             Tool(
                 "core.state.getStateValue",
                 "Read one value inside a YAML or JSON definition file, by a path such as a.b[0].c.",
-                of({"filePath": _PATH, "valuePath": text(MAX_PATH)}),
+                of({"filePath": PATH, "valuePath": text(MAX_PATH)}, {"revision": _REVISION}),
                 of({"found": BOOLEAN, "value": ANY, "revision": text(64)}),
                 self._value,
                 read_only=True,
@@ -113,23 +114,24 @@ class StateTools:
         return {"value": total}
 
     async def _file(self, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
-        revision = await self._revision(caller)
+        revision = await self._revision(caller, given)
         found = await self._manager.get_definition_file_content(caller.app, given["filePath"], revision)
         return found.to_json()
 
     async def _directory(self, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
-        revision = await self._revision(caller)
+        revision = await self._revision(caller, given)
         found = await self._manager.list_definition_directory(
             caller.app, given.get("directoryPath", ""), given.get("recursive", False), revision
         )
         return found.to_json()
 
     async def _value(self, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
-        revision = await self._revision(caller)
+        revision = await self._revision(caller, given)
         found = await self._manager.get_state_value(
             caller.app, given["filePath"], given["valuePath"], revision
         )
         return found.to_json()
 
-    async def _revision(self, caller: Caller) -> str:
-        return (await self._served.snapshot(caller.deployment)).commit
+    async def _revision(self, caller: Caller, given: dict[str, Any]) -> str:
+        asked: str | None = given.get("revision")
+        return asked or (await self._served.snapshot(caller.deployment)).commit

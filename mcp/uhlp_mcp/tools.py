@@ -11,15 +11,17 @@ from typing import Any, Protocol
 
 from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
+from referencing import Registry
 
 from uhlp_core.errors import NotFound, UhlpError
 from uhlp_core.ids import Deployment
+from uhlp_mcp.quick_check import compile_quick
 
 MAX_NAME = 64
 """Characters of a tool's name: what the strictest LLM APIs and clients take."""
 
 MAX_VIOLATIONS = 10
-"""Violations told of one call's arguments."""
+"""Violations told of one value."""
 
 MAX_DETAIL = 200
 """Characters of one violation, which quotes the caller's data."""
@@ -28,6 +30,24 @@ EVERYTHING = frozenset({"*"})
 """The scopes of a sandbox: every tool of its own app."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+
+
+def compiled(schema: Mapping[str, Any]) -> Validator:
+    """A validator that fetches no reference, whatever the schema says."""
+    return Draft202012Validator(schema, registry=Registry())
+
+
+def violations(validator: Validator, value: Any) -> str:
+    """How a value breaks a schema, for a message; empty if it conforms."""
+    found = []
+    try:
+        for error in validator.iter_errors(value):
+            found.append(f"{error.json_path}: {error.message[:MAX_DETAIL]}")
+            if len(found) == MAX_VIOLATIONS:
+                break
+    except RecursionError:
+        found.append("it is nested too deeply")
+    return "; ".join(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +62,7 @@ class Caller:
     component: str = ""
     """The component whose handler calls; only a signed token tells."""
     request_id: str = ""
-    """For logs: what the client sent as `X-Request-ID`."""
+    """For logs: what the client sent as `X-Request-ID`; empty where it sent none."""
     user: str = ""
     scopes: frozenset[str] = EVERYTHING
     """Which tools the caller sees: names, or prefixes that end in `*`."""
@@ -81,14 +101,22 @@ class Tool:
     name: str
     description: str
     input_schema: Mapping[str, Any]
-    output_schema: Mapping[str, Any]
+    output_schema: Mapping[str, Any] | None
+    """None where nothing is promised of the result."""
     handler: Handler
     read_only: bool = False
     """Whether it changes nothing; clients may call it without asking."""
     idempotent: bool = False
     """Whether calling it again with the same arguments changes nothing more."""
+    destructive: bool = False
+    """Whether it may delete or overwrite something."""
+    open_world: bool = False
+    """Whether it reaches things outside the app."""
+    title: str = ""
+    """Name for people."""
     streaming: StreamingHandler | None = None
     """Called instead of `handler` for a client that asked for progress and takes a stream."""
+    _conforms: Callable[[Any], bool] = field(init=False, repr=False, compare=False)
     _validator: Validator = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -97,32 +125,31 @@ class Tool:
                 f"{self.name[:80]!r} cannot name a tool: use at most {MAX_NAME} letters, digits, _ and -, "
                 "with single dots between"
             )
-        object.__setattr__(self, "_validator", Draft202012Validator(self.input_schema))
+        object.__setattr__(self, "input_schema", _without_headers(self.input_schema))
+        object.__setattr__(self, "_conforms", compile_quick(self.input_schema))
+        object.__setattr__(self, "_validator", compiled(self.input_schema))
 
     def to_json(self) -> dict[str, Any]:
         """The tool as in a `tools/list` result."""
-        return {
+        told = {
             "name": self.name,
+            "title": self.title or None,
             "description": self.description,
             "inputSchema": self.input_schema,
             "outputSchema": self.output_schema,
             "annotations": {
                 "readOnlyHint": self.read_only,
-                "destructiveHint": False,
+                "destructiveHint": self.destructive,
                 "idempotentHint": self.read_only or self.idempotent,
-                "openWorldHint": False,
+                "openWorldHint": self.open_world,
             },
         }
+        return {key: value for key, value in told.items() if value is not None}
 
     def check(self, arguments: dict[str, Any]) -> None:
         """Raises InvalidArguments, which lists how the arguments break the input schema."""
-        violations = []
-        for error in self._validator.iter_errors(arguments):
-            violations.append(f"{error.json_path}: {error.message[:MAX_DETAIL]}")
-            if len(violations) == MAX_VIOLATIONS:
-                break
-        if violations:
-            raise InvalidArguments(f"the arguments of {self.name} are not valid: {'; '.join(violations)}")
+        if not self._conforms(arguments) and (wrong := violations(self._validator, arguments)):
+            raise InvalidArguments(f"the arguments of {self.name} are not valid: {wrong}")
 
 
 class ToolSource(Protocol):
@@ -201,7 +228,7 @@ class Toolbox:
                 yield tool
         for source in self.sources:
             for tool in (await source.tools(caller)).values():
-                if caller.may_use(tool.name):
+                if caller.may_use(tool.name) and tool.name not in self.core:
                     yield tool
 
     async def call(
@@ -227,3 +254,17 @@ class Toolbox:
                 if safe_name(tool.name) == name:
                     return tool
         return None
+
+
+def _without_headers(schema: Any) -> Any:
+    """A JSON Schema without `x-mcp-header`, which asks clients to repeat an argument in an HTTP header.
+
+    Nobody between a client and us routes by arguments; what is not asked for need not be compared.
+    """
+    if isinstance(schema, Mapping):
+        return {
+            key: _without_headers(value)
+            for key, value in schema.items()
+            if key != "x-mcp-header" or not isinstance(value, str)
+        }
+    return [_without_headers(value) for value in schema] if isinstance(schema, list | tuple) else schema

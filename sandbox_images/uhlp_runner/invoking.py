@@ -87,6 +87,7 @@ class Invoker:
         """Run the handler `request` names: HTTP status and body of the answer. Raises nothing."""
         global current_context
         current_context = context = request["context"]
+        context["requestId"] = request["requestId"]
         expected = context.get("expectedResultFormat")
         sdk = sys.modules.get("uhlp_sdk")
         if sdk is not None:
@@ -122,7 +123,11 @@ class Invoker:
             try:
                 task = context["taskDetails"]
                 handler = self._loader.handler(context["tree"], task["script"], task["function"])
-                result = handler(request["requestData"], context)
+                data = request["requestData"]
+                if data["source"] == "internal":
+                    # Called by another component, not by a request: the handler gets what that one gave.
+                    data = data["internalDetails"]["input"]
+                result = handler(data, context)
                 if type(result) is _CoroutineType:
                     result = self._drive(result)
             finally:

@@ -62,6 +62,10 @@ def parse(body: bytes, header_id: str | None = None) -> dict[str, Any]:
     timeout = context.get("timeoutMs")
     if timeout is not None and (type(timeout) not in (int, float) or not timeout > 0):
         raise Malformed("context.timeoutMs must be a number above 0, in milliseconds")
+    if data["source"] == "internal":
+        details = data.get("internalDetails")
+        if type(details) is not dict or "input" not in details:
+            raise Malformed("requestData.internalDetails needs an input")
     http = data.get("httpDetails")
     if http is not None:
         if type(http) is not dict:

@@ -72,7 +72,12 @@ class Code(StrEnum):
     DUPLICATE_COMPONENT = "DUPLICATE_COMPONENT", "Two components have the same id."
     DUPLICATE_WORKFLOW = "DUPLICATE_WORKFLOW", "Two workflow files have the same workflowId."
     ROUTE_CONFLICT = "ROUTE_CONFLICT", "Two components answer the same path and method."
+    DUPLICATE_TOOL = (
+        "DUPLICATE_TOOL",
+        "Two tools have the same name, or names that clients cannot tell apart.",
+    )
     UNKNOWN_POOL = "UNKNOWN_POOL", "A component names a pool that the app does not define."
+    UNKNOWN_COMPONENT = "UNKNOWN_COMPONENT", "A tool names a component that the app does not define."
     UNKNOWN_SCRIPT = "UNKNOWN_SCRIPT", "A script that is not in the tree."
     UNKNOWN_FUNCTION = "UNKNOWN_FUNCTION", "A script does not define the function at its top level."
     UNKNOWN_SCHEMA = "UNKNOWN_SCHEMA", "A JSON Schema that is not in the tree."

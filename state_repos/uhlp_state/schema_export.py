@@ -19,6 +19,7 @@ from uhlp_state.model import (
     Policy,
     PromptTemplate,
     SecurityConfig,
+    ToolDefinition,
     Workflow,
 )
 from uhlp_state.platform import PlatformDefinition
@@ -32,6 +33,7 @@ _FILES: dict[str, type[Model]] = {
     "policy": Policy,
     "workflow": Workflow,
     "prompt": PromptTemplate,
+    "tool": ToolDefinition,
 }
 
 

@@ -15,6 +15,7 @@ from uhlp_state.model import (
     Policy,
     PoolDefinition,
     SecurityConfig,
+    ToolDefinition,
 )
 
 
@@ -47,6 +48,8 @@ class AppSnapshot:
     """Names of the platform's own policies that are in force."""
     policies: Mapping[str, Policy] = field(default_factory=dict)
     """Policies by name, asked after those that ship: the platform's (`platform/<name>`), then the app's."""
+    tools: tuple[ToolDefinition, ...] = ()
+    """The app's own tools, in order of their names."""
     files: int = 0
     """Number of files in the tree."""
 
@@ -81,6 +84,7 @@ class AppSnapshot:
             "ui": {path: {"blob": file.blob, "size": file.size} for path, file in self.ui.items()},
             "shippedPolicies": list(self.shipped_policies),
             "policies": {name: policy.to_json() for name, policy in self.policies.items()},
+            "tools": [tool.to_json() for tool in self.tools],
             "files": self.files,
         }
 
@@ -103,6 +107,7 @@ class AppSnapshot:
             ui={path: UiFile(**file) for path, file in data["ui"].items()},
             shipped_policies=tuple(data["shippedPolicies"]),
             policies={name: Policy.model_validate(policy) for name, policy in data["policies"].items()},
+            tools=tuple(ToolDefinition.model_validate(item) for item in data["tools"]),
             files=data["files"],
         )
 

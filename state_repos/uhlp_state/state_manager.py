@@ -12,7 +12,7 @@ import json
 import re
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,12 +30,13 @@ from uhlp_state.commits import (
     writer_lock,
 )
 from uhlp_state.git_objects import open_objects
-from uhlp_state.git_repo import read_ref
+from uhlp_state.git_repo import heads, read_ref
 from uhlp_state.git_tree import GitTree, find_entry, is_ancestor, read_commit, resolve_revision
 from uhlp_state.merge import merge_texts
 from uhlp_state.parse_cache import ParseCache
 from uhlp_state.patch import apply_diff
 from uhlp_state.problems import Problem
+from uhlp_state.proposals import Proposal
 from uhlp_state.receive import check_commit, current_platform
 from uhlp_state.runtime_state import RuntimeState
 from uhlp_state.yaml_source import parse_yaml
@@ -97,11 +98,13 @@ class ChangeResult:
 
     resulting_revision: str
     """The commit that now holds the change; the head as it was, if there was nothing to change."""
+    branch: str
+    """Where that commit is."""
     merged: bool = False
     """Whether somebody else's newer change of the same file was kept beside this one."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"success": True, "resultingRevision": self.resulting_revision}
+        return {"success": True, "resultingRevision": self.resulting_revision, "branch": self.branch}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,8 @@ class StateManager(RuntimeState):
 
     All methods raise InvalidInput for ids and paths that cannot be, and NotFound for an app, revision or
     branch that is not there. Those that write also raise InvalidDefinition, and Conflict if somebody else's
-    change stands in the way.
+    change stands in the way. They write to a branch by name, which is made where it is missing, or to a
+    proposal, which must change something.
     """
 
     def __init__(self, home: Home, store: Store, cache: ParseCache | None = None) -> None:
@@ -208,7 +212,7 @@ class StateManager(RuntimeState):
         commit_message: str,
         author: str | None = None,
         *,
-        branch: str = PRODUCTION_BRANCH,
+        branch: str | Proposal = PRODUCTION_BRANCH,
     ) -> ChangeResult:
         """Apply a unified diff that was made against `expected_base_revision`.
 
@@ -223,9 +227,9 @@ class StateManager(RuntimeState):
 
         def change(repo: Path, head: str | None) -> Changes:
             nonlocal merged
-            base = resolve_revision(repo, expected_base_revision, branch)
+            base = resolve_revision(repo, expected_base_revision, PRODUCTION_BRANCH)
             if head is None or not is_ancestor(open_objects(repo), base, head):
-                raise Conflict(f"{branch} does not contain {base:.7}: read the file again at the head")
+                raise Conflict(f"the branch does not contain {base:.7}: read the file again at its head")
             before, now = (_text_or_none(file_at(repo, commit, path), path) for commit in (base, head))
             wanted = apply_diff(diff_content, before)
             merged = now != before
@@ -239,8 +243,8 @@ class StateManager(RuntimeState):
                 )
             return {path: merge_texts(before, wanted, now).encode()}
 
-        commit = await self._write(app_id, branch, change, commit_message, author)
-        return ChangeResult(commit, merged)
+        made = await self._write(app_id, branch, change, commit_message, author)
+        return replace(made, merged=merged)
 
     async def set_definition_file_content(
         self,
@@ -250,13 +254,11 @@ class StateManager(RuntimeState):
         commit_message: str,
         author: str | None = None,
         *,
-        branch: str = PRODUCTION_BRANCH,
+        branch: str | Proposal = PRODUCTION_BRANCH,
     ) -> ChangeResult:
         """Make or overwrite a file, whatever is there; `apply_definition_diff` is safer for changes."""
         path, data = repo_path(file_path), _encoded(content)
-        return ChangeResult(
-            await self._write(app_id, branch, lambda _repo, _head: {path: data}, commit_message, author)
-        )
+        return await self._write(app_id, branch, lambda _repo, _head: {path: data}, commit_message, author)
 
     async def delete_definition_file(
         self,
@@ -265,17 +267,17 @@ class StateManager(RuntimeState):
         commit_message: str,
         author: str | None = None,
         *,
-        branch: str = PRODUCTION_BRANCH,
+        branch: str | Proposal = PRODUCTION_BRANCH,
     ) -> ChangeResult:
         """Delete a file; raises NotFound if there is none."""
         path = repo_path(file_path)
 
         def change(repo: Path, head: str | None) -> Changes:
             if head is None or file_at(repo, head, path) is None:
-                raise NotFound(f"{app_id} has no file {file_path!r} on {branch}")
+                raise NotFound(f"{app_id} has no file {file_path!r} there")
             return {path: None}
 
-        return ChangeResult(await self._write(app_id, branch, change, commit_message, author))
+        return await self._write(app_id, branch, change, commit_message, author)
 
     def _repo(self, app_id: str) -> Path:
         return self._repos / f"{app_id if app_id == PLATFORM_APP else check_app_id(app_id)}.git"
@@ -290,37 +292,41 @@ class StateManager(RuntimeState):
     async def _write(
         self,
         app_id: str,
-        branch: str,
+        target: str | Proposal,
         change: Callable[[Path, str | None], Changes],
         message: str,
         author: str | None,
-    ) -> str:
+    ) -> ChangeResult:
         repo = self._repo(app_id)
         named = Author.parse(author) if author else PLATFORM_AUTHOR
         if not message.strip():
             raise InvalidInput("a commit needs a message that says why")
-        return await asyncio.to_thread(self._commit, repo, branch, change, message, named)
+        return await asyncio.to_thread(self._commit, repo, target, change, message, named)
 
     def _commit(
         self,
         repo: Path,
-        branch: str,
+        target: str | Proposal,
         change: Callable[[Path, str | None], Changes],
         message: str,
         author: Author,
-    ) -> str:
+    ) -> ChangeResult:
         """Make a change on top of a branch's head, again and again until nobody was in between."""
         app = repo.name.removesuffix(".git")
         # Raises NotFound before anything is locked.
-        read_ref(repo, branch)
+        read_ref(repo, PRODUCTION_BRANCH)
         with writer_lock(repo):
             for _ in range(MAX_ATTEMPTS):
+                # Under the lock: two writers must not both find the same number free.
+                branch = target if isinstance(target, str) else target.branch(repo, heads(repo))
                 old = read_ref(repo, branch)
                 # A new branch starts where production is.
                 head = old or read_ref(repo, PRODUCTION_BRANCH)
                 staged = stage_commit(repo, head, change(repo, head), message, author)
                 if head is not None and staged.tree == read_commit(open_objects(repo), head).tree:
-                    return head
+                    if isinstance(target, Proposal):
+                        raise InvalidInput("the change changes nothing, so there is nothing to propose")
+                    return ChangeResult(head, branch)
                 platform = current_platform(self._repos)
                 problems = check_commit(
                     staged.source(repo), app, staged.commit, staged.tree, self._cache, platform
@@ -329,8 +335,8 @@ class StateManager(RuntimeState):
                     raise InvalidDefinition(problems)
                 staged.write(repo)
                 if move_branch(repo, branch, old, staged.commit):
-                    return staged.commit
-        raise Conflict(f"{app}: {branch} is being pushed to all the time; try again")
+                    return ChangeResult(staged.commit, branch)
+        raise Conflict(f"{app}: the branch is being pushed to all the time; try again")
 
 
 def repo_path(path: str) -> str:

@@ -15,6 +15,7 @@ from uhlp_state.checks.pools import check_pools
 from uhlp_state.checks.prompts import check_prompts
 from uhlp_state.checks.references import CODE, SCHEMAS, STATE
 from uhlp_state.checks.routes import check_routes
+from uhlp_state.checks.tools import check_tools
 from uhlp_state.checks.tree import check_tree
 from uhlp_state.checks.workflows import check_workflows
 from uhlp_state.model import (
@@ -24,6 +25,7 @@ from uhlp_state.model import (
     OptimizationConfig,
     Policy,
     SecurityConfig,
+    ToolDefinition,
 )
 from uhlp_state.parse_cache import ParseCache
 from uhlp_state.platform import PlatformDefinition
@@ -89,11 +91,17 @@ def validate(
     parts = _read_parts(files)
     platform = platform or PlatformDefinition()
     _check_all(files, parts, app, platform)
+    known = (
+        {component.component_id for component in parts.registry.model.components} if parts.registry else None
+    )
+    tools = check_tools(files, known)
     policies = _policies(files, platform)
+    _check_files(files)
     problems += files.problems
     if problems:
         return Validation(None, tuple(sorted(problems)))
-    return Validation(_snapshot(files, parts, policies, platform, app, commit, tree, len(entries)), ())
+    snapshot = _snapshot(files, parts, tools, policies, platform, app, commit, tree, len(entries))
+    return Validation(snapshot, ())
 
 
 def _read_parts(files: Files) -> _Parts:
@@ -162,6 +170,10 @@ def _check_all(files: Files, parts: _Parts, app: str, platform: PlatformDefiniti
     if parts.registry is not None:
         check_components(files, parts.registry, pools, workflows)
         check_routes(files, parts.registry)
+
+
+def _check_files(files: Files) -> None:
+    """Check what no definition has named: every file of a known kind must be well-formed."""
     for path in files.under(CODE, ".py"):
         files.python_names(path)
     for path in files.under(SCHEMAS, ".json"):
@@ -174,6 +186,7 @@ def _check_all(files: Files, parts: _Parts, app: str, platform: PlatformDefiniti
 def _snapshot(
     files: Files,
     parts: _Parts,
+    tools: tuple[ToolDefinition, ...],
     policies: dict[str, Policy],
     platform: PlatformDefinition,
     app: str,
@@ -197,5 +210,6 @@ def _snapshot(
         },
         shipped_policies=tuple(platform.shipped_policies),
         policies=policies,
+        tools=tools,
         files=count,
     )

@@ -12,8 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from support.waiting import DEADLINE, wait_until
+from uhlp_core.home import Home
+from uhlp_core.tokens import Claims, TokenKey
 
 ISOLATION = os.environ.get("UHLP_TEST_ISOLATION", "process")
 """What runs the sandboxes of a platform under test: `process`, or `docker` with an engine and the image."""
@@ -241,6 +244,29 @@ class Platform:
         found = self.request("GET", path, app=app)
         assert found.status == 200, (found.status, found.body)
         return found.json
+
+    def tool(self, app: str, name: str, **arguments: Any) -> dict[str, Any]:
+        """The result of an MCP tool, called as a client from outside that was given a token."""
+        token = TokenKey.of(Home(self.home)).sign(Claims(app, app), 60)
+        call = {"name": name, "arguments": arguments}
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+        url = urlsplit(self.state["mcp"])
+        connection = http.client.HTTPConnection("127.0.0.1", url.port, timeout=20)
+        try:
+            connection.request(
+                "POST",
+                f"{url.path}/{app}",
+                body=json.dumps(message),
+                headers={
+                    "Content-Type": "application/json",
+                    "Accept": "application/json, text/event-stream",
+                    "Authorization": f"Bearer {token}",
+                },
+            )
+            found: dict[str, Any] = json.loads(connection.getresponse().read())["result"]
+            return found
+        finally:
+            connection.close()
 
     def uhlp(self, *arguments: str) -> Done:
         done = subprocess.run(

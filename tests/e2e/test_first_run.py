@@ -53,6 +53,13 @@ def test_notes_are_kept_checked_and_counted(first: Platform) -> None:
     assert send("GET", path)[0] == 404
 
 
+def test_an_llm_adds_a_note_with_the_app_s_own_tool(first: Platform) -> None:
+    made = first.tool("notes", "app.add_note", title="Bread")["structuredContent"]
+    assert first.answer("notes", f"/api/notes/{made['id']}") == made
+    refused = first.tool("notes", "app.add_note", title="")
+    assert refused["content"][0]["text"].startswith("INVALID_ARGUMENTS: ")
+
+
 def test_notes_are_not_lost_when_many_write_at_once(first: Platform) -> None:
     from concurrent.futures import ThreadPoolExecutor
 

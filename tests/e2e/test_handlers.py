@@ -169,7 +169,7 @@ def test_a_handler_gets_the_request_and_its_context(platform: Platform, app: str
     assert context["stateConfig"] == {
         "type": "mcp_tool",
         "readTool": "core.state.getDefinitionFileContent",
-        "writeTool": "core.state.applyStateDiff",
+        "writeTool": "core.state.applyDefinitionDiff",
     }
     assert context["applicationInfo"] == {"deploymentMode": "production"}
     assert context["taskDetails"]["function"] == "echo"

@@ -15,7 +15,7 @@ from uhlp_core import keys, wake
 from uhlp_core.settings import Settings
 from uhlp_core.sockets import listen_tcp
 from uhlp_gateway.server import serve
-from uhlp_state.model import AppDefinition
+from uhlp_state.model import AppDefinition, ToolDefinition
 from uhlp_state.snapshot import AppSnapshot, UiFile
 
 DEADLINE = 10.0
@@ -107,6 +107,7 @@ class Stage:
         pool: Mapping[str, Any] | None = None,
         schemas: Mapping[str, Any] | None = None,
         ui: Mapping[str, bytes] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
         suspended: bool = False,
         on_demand: bool = False,
         acknowledged: bool = True,
@@ -136,6 +137,7 @@ class Stage:
                 (),
                 schemas=schemas or {},
                 ui=files,
+                tools=tuple(ToolDefinition.model_validate(tool) for tool in tools),
             ).to_json(),
             "components": [
                 {

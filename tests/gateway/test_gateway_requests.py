@@ -40,7 +40,7 @@ async def test_a_request_is_sent_as_specified_and_its_result_returned(stage: Sta
         "stateConfig": {
             "type": "mcp_tool",
             "readTool": "core.state.getDefinitionFileContent",
-            "writeTool": "core.state.applyStateDiff",
+            "writeTool": "core.state.applyDefinitionDiff",
         },
         "configuration": {"greeting": "hi"},
         "applicationInfo": {"deploymentMode": "production"},

@@ -100,7 +100,7 @@ async def test_setting_and_deleting(app):
     made = await manager.set_definition_file_content(
         "hello", NOTES, "hi\n", "Add notes", "Ann <ann@example.org>"
     )
-    assert made.to_json() == {"success": True, "resultingRevision": heads(repo)["main"]}
+    assert made.to_json() == {"success": True, "resultingRevision": heads(repo)["main"], "branch": "main"}
     shown = work.git("--git-dir", repo, "log", "-1", "--format=%an|%ae|%cn|%s|%P", made.resulting_revision)
     assert shown == f"Ann|ann@example.org|UHLP|Add notes|{first}"
     assert work.git("--git-dir", repo, "fsck") == ""

@@ -130,7 +130,7 @@ def request(
     """The body of `POST /execute`."""
     return {
         "requestId": request_id or f"request-{next(_numbers)}",
-        "requestData": {"source": "internal", **(data or {})},
+        "requestData": {"source": "http", **(data or {})},
         "context": {
             "tree": tree,
             "revision": "c" * 40,

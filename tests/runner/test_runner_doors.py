@@ -74,7 +74,7 @@ async def test_a_generic_result(start: Start) -> None:
     assert answer == {
         "requestId": "abc-1",
         "resultType": "generic",
-        "data": {"input": {"source": "internal"}, "app": "shop"},
+        "data": {"input": {"source": "http"}, "app": "shop"},
         "metrics": {"mcp_calls": []},
     }
 
@@ -112,6 +112,15 @@ async def test_the_parsed_body_is_handed_over(start: Start) -> None:
     assert answer["data"]["input"]["httpDetails"]["json"] == {"a": [1]}
 
 
+async def test_a_call_by_another_component_hands_over_what_that_one_gave(start: Start) -> None:
+    sandbox = await start(CODE)
+    for given in ({"a": 1}, [1], None):
+        _, answer = await sandbox.execute(
+            "echo", data={"source": "internal", "internalDetails": {"input": given}}
+        )
+        assert answer["data"]["input"] == given
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -120,6 +129,7 @@ async def test_the_parsed_body_is_handed_over(start: Start) -> None:
         b"{}",
         json.dumps({**request("healthy"), "requestId": 'a"b'}).encode(),
         json.dumps({**request("healthy"), "requestData": {"source": "elsewhere"}}).encode(),
+        json.dumps({**request("healthy"), "requestData": {"source": "internal"}}).encode(),
         json.dumps(request("healthy", timeoutMs=0)).encode(),
         json.dumps(request("healthy", timeoutMs=True)).encode(),
         json.dumps({**request("healthy"), "context": {"tree": "t1"}}).encode(),

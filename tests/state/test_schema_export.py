@@ -48,6 +48,8 @@ def test_every_schema_is_valid_and_explains_each_key(name):
         ("workflow", "workflowId: a\ntrigger: {type: http}\nstartAt: b\nsteps: {b: {type: jit}}", True),
         ("prompt", "template: hi", True),
         ("prompt", "templat: hi", False),
+        ("tool", "{name: app.greet, description: x, component: hello}", True),
+        ("tool", "{name: a b, description: x, component: hello}", False),
     ],
 )
 def test_an_editor_says_what_the_validator_says(name, text, valid):

@@ -29,6 +29,8 @@ def snapshot():
             "state/security_config.yaml": "userRoles: {admin: {permissions: [write]}}",
             "state/optimization_config.yaml": RULES,
             "state/schemas/deep/note.json": '{"type": "object", "default": null}',
+            "state/tools/greet.yaml": "{name: greet, description: Says hello., component: hello}",
+            "state/tools/ask.yaml": "{name: app.ask, description: Asks., component: hello}",
             "state/ui/index.html": "<p>",
             "state/ui/css/style.css": "",
             "README.md": "",
@@ -38,7 +40,8 @@ def snapshot():
 
 
 def test_what_it_holds(snapshot):
-    assert (snapshot.app, snapshot.commit, snapshot.tree, snapshot.files) == ("demo", "c1", "t1", 9)
+    assert (snapshot.app, snapshot.commit, snapshot.tree, snapshot.files) == ("demo", "c1", "t1", 11)
+    assert [tool.full_name for tool in snapshot.tools] == ["app.ask", "app.greet"]
     assert list(snapshot.pools) == ["python"]
     assert snapshot.schemas == {"schemas/deep/note.json": {"type": "object", "default": None}}
     assert snapshot.ui == {
@@ -49,8 +52,8 @@ def test_what_it_holds(snapshot):
 
 def test_the_way_through_json_changes_nothing(snapshot):
     plain = snapshot.to_json()
-    keys = "app commit tree definition components security optimization schemas ui shippedPolicies policies"
-    assert list(plain) == [*keys.split(), "files"]
+    keys = "app commit tree definition components security optimization schemas ui"
+    assert list(plain) == [*keys.split(), "shippedPolicies", "policies", "tools", "files"]
     again = AppSnapshot.from_json(orjson.loads(orjson.dumps(plain)))
     assert again == snapshot
     assert again.to_json() == plain

@@ -88,6 +88,18 @@ def unmark(files):
     return clean, place
 
 
+def tool(text, other="component: hello"):
+    return {"state/tools/t.yaml": f"name: greet\ndescription: Says hello.\n{other}\n{text}\n"}
+
+
+def two_tools(first, second):
+    texts = {name: f"description: x\ncomponent: hello\nname: {name}" for name in (first, second)}
+    return {
+        "state/tools/a.yaml": texts[first],
+        "state/tools/b.yaml": texts[second].replace("name: ", "name: §"),
+    }
+
+
 SECOND = """
   - componentId: other
     handlerType: jit
@@ -227,6 +239,26 @@ MISTAKES = {
         "DUPLICATE_WORKFLOW",
         {WORKFLOW_FILE: WORKFLOW, "state/workflows/x.yaml": WORKFLOW.replace("order\n", "§order\n", 1)},
     ),
+    "tool of no component": ("UNKNOWN_COMPONENT", tool("", "component: §helo")),
+    "tool without description": ("MISSING_KEY", {"state/tools/t.yaml": "§{name: a, component: hello}"}),
+    "tool with a space": (
+        "BAD_VALUE",
+        {"state/tools/t.yaml": "{name: §a b, description: x, component: hello}"},
+    ),
+    "tool of another name space": (
+        "BAD_VALUE",
+        {"state/tools/t.yaml": "{name: §app.core..x, description: x, component: hello}"},
+    ),
+    "tool name that is too long with app.": (
+        "BAD_VALUE",
+        {"state/tools/t.yaml": f"{{name: §{'a' * 61}, description: x, component: hello}}"},
+    ),
+    "the same tool twice": ("DUPLICATE_TOOL", two_tools("greet", "app.greet")),
+    "tools that look the same without dots": ("DUPLICATE_TOOL", two_tools("a.b", "a__b")),
+    "tool schema that is none": ("SCHEMA_INVALID", tool("inputSchema:\n  type: §objekt")),
+    "tool schema that looks outside": ("SCHEMA_REFERENCE", tool("inputSchema:\n  $ref: §http://x/y")),
+    "tool schema of another type": ("BAD_VALUE", tool("outputSchema: §{type: array}")),
+    "tool hint that is none": ("WRONG_TYPE", tool("annotations: {readOnlyHint: §1}")),
     "prompt without template": ("MISSING_KEY", {"state/prompts/p.yaml": "§model: x\n"}),
     "prompt with a bad schema": (
         "SCHEMA_INVALID",

@@ -1,6 +1,6 @@
 """What a handler may use of the platform: its errors, its tools, its state and its log.
 
-    from uhlp_sdk import AppError, call_tool, log, state
+    from uhlp_sdk import AppError, call_tool, invoke, log, state
 
 Importable in every sandbox, standard library only. A sandbox has no network: `call_tool` speaks with the
 platform's MCP server over the Unix socket that the request's context names, and with nobody else.
@@ -52,6 +52,18 @@ def call_tool(name: str, arguments: "Mapping[str, Any] | None" = None) -> "Any":
         call = _counts.setdefault(name, [0, 0.0])
         call[0] += 1
         call[1] += (perf_counter() - began) * 1000
+
+
+def invoke(component: str, input: "Any" = None, timeout_ms: "int | None" = None) -> "Any":
+    """Run another component of this app with `input`, and return its result.
+
+    A result that is an HTTP response is a dict with `statusCode`, `headers` and `body`. Raises ToolError with
+    the code of what failed: the component's own, or the platform's, e.g. `COMPONENT_NOT_FOUND`.
+    """
+    arguments: dict[str, Any] = {"componentId": component, "input": input}
+    if timeout_ms is not None:
+        arguments["timeoutMs"] = timeout_ms
+    return call_tool("core.component.invoke", arguments)["data"]
 
 
 class _State:
@@ -116,11 +128,13 @@ class _Client:
         self._socket: socket | None = None
         self._endpoint = ""
         self._token = ""
+        self._request_id = ""
         self._number = 0
 
-    def use(self, endpoint: str, token: str) -> None:
-        """Where calls go from now on, and what shows who makes them."""
+    def use(self, endpoint: str, token: str, request_id: str) -> None:
+        """Where calls go from now on, what shows who makes them, and for which request."""
         self._token = token
+        self._request_id = request_id
         if endpoint != self._endpoint:
             self._close()
             self._endpoint = endpoint
@@ -146,8 +160,9 @@ class _Client:
         content = result.get("structuredContent")
         text = "".join(part.get("text", "") for part in result.get("content", ()))
         if result.get("isError"):
-            code = content.get("code") if isinstance(content, dict) else None
-            raise ToolError(str(code or "TOOL_FAILED"), f"{name}: {text}")
+            error = (result.get("_meta") or {}).get("uhlp/error") or {}
+            code = str(error.get("code") or "TOOL_FAILED")
+            raise ToolError(code, f"{name}: {text.removeprefix(code + ': ')}")
         return text if content is None else content
 
     def _post(self, body: bytes) -> "tuple[int, bytes]":
@@ -156,6 +171,8 @@ class _Client:
             "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             f"Accept: application/json, text/event-stream\r\nContent-Length: {len(body)}\r\n"
         )
+        if self._request_id:
+            head += f"X-Request-ID: {self._request_id}\r\n"
         if self._token:
             head += f"Authorization: Bearer {self._token}\r\n"
         head += "\r\n"
@@ -228,7 +245,8 @@ class _Client:
 def _begin(context: "dict[str, Any]") -> None:
     """The runner's: a request begins."""
     _counts.clear()
-    _mcp.use(context.get("mcp_endpoint") or "", context.get("mcp_token") or "")
+    token, request_id = context.get("mcp_token"), context.get("requestId")
+    _mcp.use(context.get("mcp_endpoint") or "", token or "", request_id or "")
 
 
 def _calls() -> "list[dict[str, object]]":

@@ -4,7 +4,7 @@ The classes are the single source of the format: the validator, the JSON Schemas
 documentation all derive from them. YAML names are the specification's camelCase, Python names snake_case.
 """
 
-from uhlp_state.model.app import AppDefinition, StateConfig
+from uhlp_state.model.app import AppDefinition, DefinitionWrites, StateConfig
 from uhlp_state.model.base import Model
 from uhlp_state.model.components import (
     ComponentDefinition,
@@ -29,6 +29,7 @@ from uhlp_state.model.security import (
     SecurityConfig,
     UserRoleDefinition,
 )
+from uhlp_state.model.tools import ToolAnnotations, ToolDefinition
 from uhlp_state.model.workflows import (
     StepType,
     Transition,
@@ -43,6 +44,7 @@ __all__ = [
     "AppDefinition",
     "ComponentDefinition",
     "ComponentRegistry",
+    "DefinitionWrites",
     "ExecutionMode",
     "HandlerType",
     "HttpMethod",
@@ -67,6 +69,8 @@ __all__ = [
     "ShippedPolicy",
     "StateConfig",
     "StepType",
+    "ToolAnnotations",
+    "ToolDefinition",
     "Transition",
     "Transitions",
     "UserRoleDefinition",

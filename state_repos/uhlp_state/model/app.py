@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import Annotated
+
 from pydantic import Field, JsonValue
 
-from uhlp_state.model.base import AppIdText, Count, Model
+from uhlp_state.model.base import AppIdText, Count, Model, any_case
 from uhlp_state.model.commands import CommandConfig
 from uhlp_state.model.components import ComponentRegistry
 from uhlp_state.model.optimization import OptimizationConfig
@@ -12,6 +15,13 @@ from uhlp_state.model.pools import SandboxPoolConfig
 from uhlp_state.model.security import SecurityConfig
 
 MEBIBYTE = 1024 * 1024
+
+
+class DefinitionWrites(StrEnum):
+    """What becomes of changes that the app's own components make to its definition."""
+
+    REFUSE = "refuse"
+    PROPOSE = "propose"
 
 
 class StateConfig(Model):
@@ -44,6 +54,9 @@ class AppDefinition(Model):
     """Programs that the components may run, through `core.linux.executeCommand`."""
     max_body_bytes: Count = Field(default=10 * MEBIBYTE, ge=0, le=100 * MEBIBYTE)
     """Largest request body in bytes. Default 10 MiB, at most 100 MiB."""
+    definition_writes: Annotated[DefinitionWrites, *any_case(DefinitionWrites)] = DefinitionWrites.REFUSE
+    """What becomes of changes that the app's own components make to its definition with `core.state` tools:
+    `refuse` (default), or `propose`: a branch `proposals/…` to be reviewed. What `main` says counts."""
     initial_component_registry: ComponentRegistry | None = None
     """The components, instead of `component_registry.yaml`."""
     security_config: SecurityConfig | None = None

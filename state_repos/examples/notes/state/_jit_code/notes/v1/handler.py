@@ -32,7 +32,16 @@ def list_notes(input, context):
 
 
 def create_note(input, context):
-    sent = input["httpDetails"]["json"]
+    note = add_note(input["httpDetails"]["json"], context)
+    return {
+        "statusCode": 201,
+        "headers": {"Content-Type": "application/json", "Location": f"notes/{note['id']}"},
+        "body": json.dumps(note),
+    }
+
+
+def add_note(sent, context):
+    """Answers the tool `app.add_note`: its input is the tool's arguments, and no HTTP request."""
     now = _now()
     note = {
         "id": state.increment(LAST),
@@ -42,11 +51,7 @@ def create_note(input, context):
         "updated": now,
     }
     state.set(_key(note["id"]), note)
-    return {
-        "statusCode": 201,
-        "headers": {"Content-Type": "application/json", "Location": f"notes/{note['id']}"},
-        "body": json.dumps(note),
-    }
+    return note
 
 
 def read_note(input, context):

@@ -66,6 +66,11 @@ class NotesTest(unittest.TestCase):
         self.assertEqual(note, json.loads(answer["body"]))
         self.assertEqual((note["title"], note["text"], note["created"]), ("Milk", "two", note["updated"]))
 
+    def test_a_tool_adds_a_note_without_a_request(self):
+        note = handler.add_note({"title": "Milk"}, CONTEXT)
+        self.assertEqual((note["id"], note["title"], note["text"]), (1, "Milk", ""))
+        self.assertEqual(handler.read_note(request(1), CONTEXT), note)
+
     def test_an_update_keeps_the_moment_of_creation(self):
         created = create("Milk")
         changed = handler.update_note(request(1, {"title": "Bread"}), CONTEXT)

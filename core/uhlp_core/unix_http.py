@@ -1,8 +1,8 @@
-"""One keep-alive HTTP/1.1 connection to a Unix socket of a sandbox instance.
+"""One keep-alive HTTP/1.1 connection to a Unix socket: of a sandbox instance, or of another daemon.
 
 Deliberately not a general HTTP client: one request at a time, whole bodies, no redirects, no headers of the
 answer but those that frame it. What comes back is written by untrusted code, so it is bounded and anything
-odd ends the connection.
+odd ends the connection. A daemon's is read with the same care.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class DeadlinePassed(Exception):
 
 
 class Reply(NamedTuple):
-    """An answer of the runner, unread."""
+    """An answer, unread."""
 
     status: int
     body: bytes
@@ -125,6 +125,6 @@ async def connect(path: str) -> Connection:
 def message(method: str, target: str, body: bytes, *, headers: str = "") -> bytes:
     """A request in wire form. `headers` are whole lines, each ended by CR LF."""
     return (
-        f"{method} {target} HTTP/1.1\r\nHost: sandbox\r\nContent-Type: application/json\r\n"
+        f"{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Accept: application/json\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
     ).encode("latin-1") + body
