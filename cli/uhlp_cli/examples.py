@@ -91,6 +91,8 @@ def welcome(settings: Settings, fresh: list[str], seconds: float) -> str:
             f"    git clone {settings.home.repo(first)} && cd {first}",
             "        # change a file, commit, git push: it is live when the push returns",
             f"    {_command('status', settings)}",
+            "",
+            f"  MCP clients find an app's tools at http://localhost:{settings.effective_mcp_port}/mcp/{first}",
         ]
     return "\n".join([*lines, "", *_sandboxes(settings), ""])
 

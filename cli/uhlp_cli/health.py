@@ -67,6 +67,7 @@ def check_all(settings: Settings) -> list[Check]:
         _daemons,
         lambda settings: _port(settings, "gateway", settings.bind, settings.port),
         lambda settings: _port(settings, "control", settings.control_bind, settings.effective_control_port),
+        lambda settings: _port(settings, "mcp", settings.mcp_bind, settings.effective_mcp_port),
     ]
     return [check(settings) for check in checks]
 
@@ -225,7 +226,7 @@ def _port(settings: Settings, name: str, host: str, port: int) -> Check:
         try:
             probe.bind((host, port))
         except OSError as error:
-            setting = "port" if name == "gateway" else "control_port"
+            setting = "port" if name == "gateway" else f"{name}_port"
             return Check(
                 name,
                 Verdict.FAIL,

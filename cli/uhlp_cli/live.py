@@ -22,6 +22,8 @@ class Addresses:
 
     gateway: str
     control: str
+    mcp: str
+    """Of the MCP server; an app's tools are at `<mcp>/<app>`."""
     domain: str
     port: int
 
@@ -34,8 +36,8 @@ class Addresses:
 
 
 def running_state(settings: "Settings") -> dict[str, Any] | None:
-    """What the supervisor wrote down in `run/up.json`: {pid, gateway, control, domain, port, startedAt,
-    daemons: {name: pid}}; None while the platform is down.
+    """What the supervisor wrote down in `run/up.json`: {pid, gateway, control, mcp, domain, port,
+    startedAt, daemons: {name: pid}}; None while the platform is down.
     """
     try:
         found: dict[str, Any] = json.loads((settings.home.run / "up.json").read_text())
@@ -48,10 +50,11 @@ def addresses(settings: "Settings") -> Addresses:
     """Where the running platform is, or where the settings promise it while it is down."""
     state = running_state(settings)
     if state is not None:
-        return Addresses(state["gateway"], state["control"], state["domain"], state["port"])
+        return Addresses(state["gateway"], state["control"], state["mcp"], state["domain"], state["port"])
     return Addresses(
         f"http://localhost:{settings.port}",
         f"http://localhost:{settings.effective_control_port}",
+        f"http://localhost:{settings.effective_mcp_port}/mcp",
         settings.domain,
         settings.port,
     )

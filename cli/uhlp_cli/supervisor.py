@@ -69,10 +69,11 @@ class Supervisor:
         self._sockets = {
             "gateway": sockets.listen_tcp(settings.bind, settings.port),
             "control": sockets.listen_tcp(settings.control_bind, settings.effective_control_port),
+            "mcp": sockets.listen_tcp(settings.mcp_bind, settings.effective_mcp_port),
         }
         ports = {name: listener.getsockname()[1] for name, listener in self._sockets.items()}
         self.settings = settings.model_copy(
-            update={"port": ports["gateway"], "control_port": ports["control"]}
+            update={"port": ports["gateway"], "control_port": ports["control"], "mcp_port": ports["mcp"]}
         )
         self._children: dict[str, Child] = {}
         self._stopping = False
@@ -110,7 +111,8 @@ class Supervisor:
         mains: dict[str, Callable[[], None]] = {
             name: partial(daemon.run, name, main, settings) for name, main in MAINS.items()
         }
-        mains["mcp"] = partial(daemon.run, "mcp", mcp.serve, settings)
+        serve_mcp = partial(mcp.serve, listener=self._sockets["mcp"])
+        mains["mcp"] = partial(daemon.run, "mcp", serve_mcp, settings)
         serve_control = partial(control.serve, listener=self._sockets["control"])
         mains["control"] = partial(daemon.run, "control", serve_control, settings)
         serve_gateway = partial(gateway.serve, listener=self._sockets["gateway"])
@@ -190,7 +192,7 @@ class Supervisor:
 
     def _is_ready(self) -> bool:
         return _answers(self._home.receive_socket) and all(
-            _is_ready_http(self._sockets[name]) for name in ("gateway", "control")
+            _is_ready_http(listener) for listener in self._sockets.values()
         )
 
     # -- running ---------------------------------------------------------------------------------------
@@ -238,6 +240,7 @@ class Supervisor:
             "pid": os.getpid(),
             "gateway": f"http://{settings.domain}:{settings.port}",
             "control": f"http://localhost:{settings.effective_control_port}",
+            "mcp": f"http://localhost:{settings.effective_mcp_port}/mcp",
             "domain": settings.domain,
             "port": settings.port,
             "startedAt": time.time(),

@@ -44,7 +44,11 @@ def up(invocation: Invocation, port: int | None, no_examples: bool) -> None:
 
         fresh = [] if no_examples else examples.create_if_empty(supervisor.settings)
         invocation.answer(
-            {"gateway": supervisor.settings.port, "control": supervisor.settings.effective_control_port},
+            {
+                "gateway": supervisor.settings.port,
+                "control": supervisor.settings.effective_control_port,
+                "mcp": supervisor.settings.effective_mcp_port,
+            },
             examples.welcome(supervisor.settings, fresh, time.monotonic() - began),
         )
         sys.stdout.flush()

@@ -5,6 +5,8 @@ class UhlpError(Exception):
     """Base of every error of ours. `code` is stable and upper-case; the text is for people."""
 
     code = "INTERNAL_ERROR"
+    retry_after: float | None = None
+    """Seconds after which trying again can help, where somebody said so."""
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)

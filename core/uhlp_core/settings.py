@@ -32,10 +32,17 @@ class Settings(BaseModel):
     control_port: int | None = Field(
         None, ge=0, le=65535, description="Port of the control surface; by default the gateway's plus one."
     )
+    mcp_bind: str = Field("127.0.0.1", description="Address of the MCP server for people's clients.")
+    mcp_port: int | None = Field(
+        None, ge=0, le=65535, description="Port of the MCP server; by default the control surface's plus one."
+    )
     gateways: int = Field(1, ge=1, le=64, description="Gateway processes that share the port.")
     redis: str | None = Field(None, description="URL of a Redis to use instead of the embedded one.")
     operator_token: str | None = Field(
-        None, repr=False, description="What Git clients send as password. Required beyond loopback."
+        None,
+        repr=False,
+        description="What Git clients send as password, and MCP clients as bearer token. Required for "
+        "control_bind beyond loopback.",
     )
     push_wait_seconds: float = Field(
         10.0, ge=0, le=600, description="How long a push waits to tell that its commit is live."
@@ -77,6 +84,12 @@ class Settings(BaseModel):
         if self.control_port is not None:
             return self.control_port
         return self.port + 1 if self.port else 0
+
+    @property
+    def effective_mcp_port(self) -> int:
+        if self.mcp_port is not None:
+            return self.mcp_port
+        return self.effective_control_port + 1 if self.effective_control_port else 0
 
     def app_url(self, deployment: Deployment) -> str:
         """Where a deployment is served, by host name."""

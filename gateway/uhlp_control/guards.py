@@ -4,11 +4,9 @@ The control surface has a port of its own; these checks keep pages of apps, and 
 person's browser to reach it.
 """
 
-import asyncio
 import base64
 import binascii
 import hmac
-import ipaddress
 import logging
 import time
 from urllib.parse import unquote
@@ -16,13 +14,11 @@ from urllib.parse import unquote
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from uhlp_core.cross_site import is_foreign_page, is_own_host
+from uhlp_core.guess_limit import GuessLimit
 from uhlp_core.ids import is_request_id, new_request_id
 from uhlp_core.settings import LOOPBACK, Settings
 
-FAILURE_SECONDS = 0.5
-"""A wrong token's answer waits this long …"""
-MAX_FAILURES_WAITING = 8
-"""… and only so many wait at once: together at most 16 guesses a second, however many connections."""
 MAX_PUSHER = 100
 """Characters of a pusher's name."""
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
@@ -74,16 +70,11 @@ def check_host(settings: Settings) -> Middleware:
     @web.middleware
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
         host = request.headers.get("Host", "")
-        name = _host_name(host)
-        # An address is safe: a page that lures a browser here (DNS rebinding) needs a name.
-        if name not in names and not _is_address(name):
+        if not is_own_host(host, names):
             return text_response(
                 421, "this is the platform's control address; apps are served by the gateway"
             )
-        origin = request.headers.get("Origin")
-        own = (f"http://{host}", f"https://{host}")
-        site = request.headers.get("Sec-Fetch-Site", "none")
-        if (origin is not None and origin not in own) or site not in ("none", "same-origin"):
+        if is_foreign_page(host, request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")):
             return text_response(403, "requests from pages of other sites are refused")
         return await handler(request)
 
@@ -93,7 +84,7 @@ def check_host(settings: Settings) -> Middleware:
 def check_token(settings: Settings) -> Middleware:
     """Demand the operator token, if one is set, as the password of HTTP basic authentication."""
     token = settings.operator_token.encode() if settings.operator_token else None
-    waiting = asyncio.Semaphore(MAX_FAILURES_WAITING)
+    limit = GuessLimit()
 
     @web.middleware
     async def checked(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -103,13 +94,8 @@ def check_token(settings: Settings) -> Middleware:
         if token is None or request.path in OPEN_PATHS or hmac.compare_digest(password, token):
             return await handler(request)
         # The first request of every Git client comes without credentials: only a wrong one is made to wait.
-        if password:
-            if waiting.locked():
-                return text_response(
-                    429, "too many wrong tokens; try again in a second", {"Retry-After": "1"}
-                )
-            async with waiting:
-                await asyncio.sleep(FAILURE_SECONDS)
+        if password and not await limit.delay():
+            return text_response(429, "too many wrong tokens; try again in a second", {"Retry-After": "1"})
         return text_response(
             401,
             "the operator token is needed as password (any user name); it is in UHLP_OPERATOR_TOKEN of the "
@@ -118,21 +104,6 @@ def check_token(settings: Settings) -> Middleware:
         )
 
     return checked
-
-
-def _host_name(host: str) -> str:
-    """The name in a Host header, in lower case, without port, brackets and final dot."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower().removesuffix(".")
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _credentials(header: str) -> tuple[str, bytes]:

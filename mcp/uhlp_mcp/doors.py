@@ -12,14 +12,18 @@ import socket
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
 
-from uhlp_mcp.http import Endpoint
-from uhlp_mcp.tools import Caller, Toolbox
+from uhlp_core.tokens import Unauthenticated
+from uhlp_mcp.bearers import Bearers, credential
+from uhlp_mcp.http import Endpoint, refusal, unauthenticated
+from uhlp_mcp.tools import Caller
 
 SOCKET = "mcp.sock"
+PATH = "/mcp"
 BACKLOG = 128
 CLOSE_SECONDS = 1.0
 """For calls under way when an instance is gone."""
@@ -38,8 +42,9 @@ class _Door:
 class Doors:
     """Keeps the open doors in line with the instances that exist."""
 
-    def __init__(self, toolbox: Toolbox) -> None:
-        self._toolbox = toolbox
+    def __init__(self, endpoint: Endpoint, bearers: Bearers) -> None:
+        self._endpoint = endpoint
+        self._bearers = bearers
         self._open: dict[Path, _Door] = {}
 
     async def update(self, wanted: Mapping[Path, Caller]) -> None:
@@ -66,12 +71,26 @@ class Doors:
     async def _listen(self, folder: Path, caller: Caller) -> _Door:
         listener, inode = _bind(folder)
         connections = web.Server(
-            Endpoint(self._toolbox, caller).handle, access_log=None, auto_decompress=False
+            partial(self._handle, caller), access_log=None, auto_decompress=False, handler_cancellation=True
         )
         server = await asyncio.get_running_loop().create_unix_server(
             connections, sock=listener, backlog=BACKLOG
         )
         return _Door(caller, inode, server, connections)
+
+    async def _handle(self, sandbox: Caller, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer whoever is in the sandbox. A token says more about it, and must be this sandbox's own."""
+        if request.raw_path.partition("?")[0] != PATH:
+            return refusal(404, f"only {PATH} is served here")
+        caller = sandbox
+        if token := credential(request):
+            try:
+                caller = self._bearers.caller(token)
+            except Unauthenticated as error:
+                return unauthenticated(str(error))
+            if (caller.deployment, caller.instance) != (sandbox.deployment, sandbox.instance):
+                return unauthenticated("the token is another sandbox's")
+        return await self._endpoint.handle(request, caller)
 
     async def _close(self, folder: Path) -> None:
         door = self._open.pop(folder)

@@ -1,49 +1,175 @@
-"""Streamable HTTP of one door: `POST /mcp`, one JSON message in, at most one out. No streams, no sessions."""
+"""Streamable HTTP of the Model Context Protocol: one message in, one answer or one stream of events out.
+
+Plain requests for tools are answered here; the official SDK gets everything else. Who calls is known before.
+"""
+
+import asyncio
+import base64
+import binascii
+import contextlib
+from collections.abc import Mapping
+from typing import Protocol
 
 import orjson
 from aiohttp import web
+from multidict import CIMultiDictProxy
 
-from uhlp_mcp.protocol import INVALID_REQUEST, REVISIONS, answer
+from uhlp_mcp import protocol
+from uhlp_mcp.protocol import Request
 from uhlp_mcp.tools import Caller, Toolbox
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 """Largest message: a runtime value or a log message, with room."""
 
-PATH = "/mcp"
+PING_SECONDS = 15.0
+"""A stream that has nothing to tell says so this often: proxies cut what is silent for long."""
+
+SAFE_NAMES = "?names=safe"
+"""At the end of the address: `tools/list` names tools without dots, for clients that refuse those."""
+
+_INVALID_REQUEST = -32600
+_EVENTS = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+
+
+class Fallback(Protocol):
+    """What answers the requests that are not answered here."""
+
+    async def handle(self, request: web.BaseRequest, body: bytes, caller: Caller) -> web.StreamResponse:
+        """The answer to any request of the protocol."""
+        ...
 
 
 class Endpoint:
-    """Answers the requests of one caller."""
+    """Answers the messages of every caller."""
 
-    def __init__(self, toolbox: Toolbox, caller: Caller) -> None:
+    def __init__(self, toolbox: Toolbox, fallback: Fallback) -> None:
         self._toolbox = toolbox
-        self._caller = caller
+        self._fallback = fallback
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """The handler of aiohttp's low-level server."""
-        if request.raw_path.partition("?")[0] != PATH:
-            return _refusal(404, f"only {PATH} is served here")
+    async def handle(self, request: web.BaseRequest, caller: Caller) -> web.StreamResponse:
+        """Answer one request at an MCP path. The server must cancel it when the client hangs up."""
         if request.method != "POST":
-            response = _refusal(405, "send messages with POST; this server opens no streams")
+            response = refusal(405, "send messages with POST; this server opens no streams of its own")
             response.headers["Allow"] = "POST"
             return response
-        revision = request.headers.get("MCP-Protocol-Version")
-        if revision is not None and revision not in REVISIONS:
-            return _refusal(400, f"unknown protocol revision; known are {', '.join(sorted(REVISIONS))}")
-        if request.content_type != "application/json":
-            return _refusal(415, "send application/json")
-        body = await _read(request)
+        body = await read_body(request)
         if body is None:
-            response = _refusal(413, f"a message has at most {MAX_BODY_BYTES} bytes")
+            response = refusal(413, f"a message has at most {MAX_BODY_BYTES} bytes")
             response.force_close()
             return response
-        found = await answer(self._toolbox, self._caller, body)
-        if not found.body:
-            return web.Response(status=found.status)
-        return web.Response(status=found.status, body=found.body, content_type="application/json")
+        return await self.answer(request, body, caller)
+
+    async def answer(self, request: web.BaseRequest, body: bytes, caller: Caller) -> web.StreamResponse:
+        """Answer a message that has been read."""
+        found = protocol.read(body)
+        revision = request.headers.get("MCP-Protocol-Version")
+        stateless = revision == protocol.STATELESS_REVISION
+        if found is None or not _is_plain(request.headers, revision, found):
+            return await self._fallback.handle(request, body, caller)
+        safe_names = request.raw_path.endswith(SAFE_NAMES)
+        token = found.progress_token
+        if token is not None and "text/event-stream" in request.headers.get("Accept", ""):
+            return await _Stream(request, token).run(self._toolbox, caller, found, stateless=stateless)
+        plain = await protocol.answer(
+            self._toolbox, caller, found, stateless=stateless, safe_names=safe_names
+        )
+        return web.Response(status=plain.status, body=plain.body, content_type="application/json")
 
 
-async def _read(request: web.BaseRequest) -> bytes | None:
+class _Stream:
+    """A stream of events that opens with the first one: what ends before that is answered as plain JSON."""
+
+    def __init__(self, request: web.BaseRequest, token: str | int) -> None:
+        self._request = request
+        self._token = token
+        self._number = 0
+        self._response = web.StreamResponse(headers=_EVENTS)
+        self._writing = asyncio.Lock()
+
+    async def run(
+        self, toolbox: Toolbox, caller: Caller, request: Request, *, stateless: bool
+    ) -> web.StreamResponse:
+        work = asyncio.ensure_future(
+            protocol.answer(toolbox, caller, request, stateless=stateless, emit=self._emit)
+        )
+        try:
+            while not (await asyncio.wait((work,), timeout=PING_SECONDS))[0]:
+                await self._write(b": ping\r\n\r\n")
+            answer = work.result()
+            if not self._response.prepared:
+                return web.Response(status=answer.status, body=answer.body, content_type="application/json")
+            await self._write(_event(answer.body))
+            await self._response.write_eof()
+            return self._response
+        finally:
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+
+    async def _emit(self, text: str) -> None:
+        self._number += 1
+        await self._write(_event(protocol.progress(self._token, self._number, text)))
+
+    async def _write(self, data: bytes) -> None:
+        async with self._writing:
+            if not self._response.prepared:
+                await self._response.prepare(self._request)
+            await self._response.write(data)
+
+
+def refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A refusal of HTTP's, for what reached no method of the protocol."""
+    body = {"jsonrpc": "2.0", "id": None, "error": {"code": _INVALID_REQUEST, "message": message}}
+    return web.Response(
+        status=status, body=orjson.dumps(body), content_type="application/json", headers=headers
+    )
+
+
+def unauthenticated(message: str) -> web.Response:
+    """The refusal of a credential that is missing or wrong."""
+    return refusal(401, message, {"WWW-Authenticate": 'Bearer realm="UHLP", error="invalid_token"'})
+
+
+def _is_plain(headers: CIMultiDictProxy[str], revision: str | None, request: Request) -> bool:
+    """Whether the headers ask for JSON in a revision that is known here, and agree with the body."""
+    if not headers.get("Content-Type", "").lower().startswith("application/json"):
+        return False
+    accepted = headers.get("Accept", "")
+    if "application/json" not in accepted and "*/*" not in accepted:
+        return False
+    if revision is None or revision in protocol.HANDSHAKE_REVISIONS:
+        return True
+    # Of a header that comes twice, others on the way may have read the other one.
+    return (
+        revision == protocol.STATELESS_REVISION
+        and headers.getall("MCP-Protocol-Version") == [revision]
+        and headers.getall("Mcp-Method", []) == [request.method]
+        and request.has_envelope(revision)
+        and (
+            not request.name or [_decoded(name) for name in headers.getall("Mcp-Name", [])] == [request.name]
+        )
+    )
+
+
+def _decoded(value: str) -> str | None:
+    """A header's value that was wrapped for not being plain ASCII; None if it is wrapped wrongly."""
+    if not (value.startswith("=?base64?") and value.endswith("?=")):
+        return value
+    try:
+        return base64.b64decode(value[9:-2], validate=True).decode()
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _event(message: bytes) -> bytes:
+    return b"event: message\r\ndata: " + message + b"\r\n\r\n"
+
+
+async def read_body(request: web.BaseRequest) -> bytes | None:
     """The body, or None if it is too large."""
     if (request.content_length or 0) > MAX_BODY_BYTES:
         return None
@@ -54,8 +180,3 @@ async def _read(request: web.BaseRequest) -> bytes | None:
         if len(chunks) > MAX_BODY_BYTES:
             return None
     return bytes(chunks)
-
-
-def _refusal(status: int, message: str) -> web.Response:
-    body = {"jsonrpc": "2.0", "id": None, "error": {"code": INVALID_REQUEST, "message": message}}
-    return web.Response(status=status, body=orjson.dumps(body), content_type="application/json")

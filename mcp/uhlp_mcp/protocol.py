@@ -1,10 +1,12 @@
-"""The Model Context Protocol over JSON-RPC 2.0, as bytes in and bytes out; knows no transport.
+"""`tools/list` and `tools/call` of the Model Context Protocol, as bytes in and bytes out; knows no transport.
 
-Revision 2025-11-25, tools only, without sessions: every message stands for itself.
+Takes only what is plain and well-formed, in revision 2026-07-28 and in those before it. Everything else is
+left to the official SDK (`uhlp_mcp.sdk`), which knows the whole protocol but needs several times as long.
 """
 
 import logging
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -12,105 +14,164 @@ import orjson
 
 from uhlp_core.errors import UhlpError
 from uhlp_core.store import UNAVAILABLE
-from uhlp_mcp.tools import Caller, Toolbox, UnknownTool
+from uhlp_mcp.tools import Caller, Emit, Toolbox, UnknownTool, safe_name
 
-LATEST = "2025-11-25"
-REVISIONS = frozenset({LATEST, "2025-06-18", "2025-03-26"})
-"""Revisions whose tools/list and tools/call this server speaks; they differ in nothing that is used here."""
+STATELESS_REVISION = "2026-07-28"
+"""Every request carries its own envelope, in the headers as well as in `_meta`."""
 
-PARSE_ERROR = -32700
-INVALID_REQUEST = -32600
-METHOD_NOT_FOUND = -32601
+HANDSHAKE_REVISIONS = frozenset({"2025-11-25", "2025-06-18", "2025-03-26"})
+"""Clients say `initialize` first; the two methods differ in nothing that is used here."""
+
 INVALID_PARAMS = -32602
 INTERNAL_ERROR = -32603
+
+LIST_FRESH_MS = 5000
+"""How long a client may keep a list of tools: a push can change those of its app."""
+
+ERROR_META = "uhlp/error"
+"""In `_meta` of a result with `isError`: {code, retryAfter?} for programs; its text is for models."""
+
+STORE_AWAY = "the state store is away at the moment; try again"
+
+_PREFIX = "io.modelcontextprotocol/"
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """A well-formed `tools/list` or `tools/call`."""
+
+    ident: str | int
+    method: str
+    params: dict[str, Any]
+    name: str
+    """Of the tool; empty in `tools/list`."""
+    arguments: dict[str, Any]
+    meta: dict[str, Any]
+
+    @property
+    def progress_token(self) -> str | int | None:
+        """What the client wants progress to be told under, if it wants any."""
+        token = self.meta.get("progressToken")
+        return token if isinstance(token, str | int) and not isinstance(token, bool) else None
+
+    def has_envelope(self, revision: str) -> bool:
+        """Whether `_meta` carries what the stateless revision wants in every request."""
+        meta = self.meta
+        client = meta.get(_PREFIX + "clientInfo", {"name": "", "version": ""})
+        return (
+            meta.get(_PREFIX + "protocolVersion") == revision
+            and isinstance(meta.get(_PREFIX + "clientCapabilities"), dict)
+            and isinstance(client, dict)
+            and isinstance(client.get("name"), str)
+            and isinstance(client.get("version"), str)
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """What to send back over HTTP."""
+    """A response, and the HTTP status that goes with it."""
 
     status: int
-    body: bytes = b""
-    """Empty for a notification, which nobody answers."""
+    body: bytes
 
 
-class RpcError(Exception):
-    """Ends a request with a JSON-RPC error."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-async def answer(toolbox: Toolbox, caller: Caller, body: bytes) -> Answer:
-    """Answer one message. Never raises."""
+def read(body: bytes) -> Request | None:
+    """The request in a body, or None for anything that is not one of the two, plain and well-formed."""
     try:
         message = orjson.loads(body)
     except ValueError:
-        return Answer(400, _error(None, PARSE_ERROR, "the body is not JSON"))
+        return None
     if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
-        return Answer(400, _error(None, INVALID_REQUEST, "expected one JSON-RPC 2.0 message"))
+        return None
     method, ident, params = message.get("method"), message.get("id"), message.get("params", {})
-    if method is None and "id" in message and ("result" in message or "error" in message):
-        return Answer(202)  # the answer to a question that this server never asks
-    if not isinstance(method, str):
-        return Answer(400, _error(None, INVALID_REQUEST, "a request has a method"))
-    if "id" not in message:
-        return Answer(202)  # notifications, notifications/initialized among them, need nothing here
-    if isinstance(ident, bool) or not isinstance(ident, str | int):
-        return Answer(400, _error(None, INVALID_REQUEST, "a request's id is a string or an integer"))
-    try:
-        if not isinstance(params, dict):
-            raise RpcError(INVALID_PARAMS, "params must be an object")
-        result = await _dispatch(toolbox, caller, method, params)
-        return Answer(200, orjson.dumps({"jsonrpc": "2.0", "id": ident, "result": result}))
-    except RpcError as error:
-        return Answer(200, _error(ident, error.code, str(error)))
-    except Exception:
-        _log.exception("%s failed", method[:80], extra={"deployment": caller.deployment})
-        return Answer(200, _error(ident, INTERNAL_ERROR, "the server failed; its log says more"))
-
-
-async def _dispatch(toolbox: Toolbox, caller: Caller, method: str, params: dict[str, Any]) -> dict[str, Any]:
-    if method == "tools/call":
-        return await _call(toolbox, caller, params)
+    if isinstance(ident, bool) or not isinstance(ident, str | int) or not isinstance(params, dict):
+        return None
+    meta = params.get("_meta", {})
+    if not isinstance(meta, dict):
+        return None
     if method == "tools/list":
-        if params.get("cursor") is not None:
-            raise RpcError(INVALID_PARAMS, "unknown cursor: all tools come on one page")
-        return {"tools": [tool.to_json() async for tool in toolbox.visible(caller)]}
-    if method == "ping":
-        return {}
-    if method == "initialize":
-        return _initialize(params)
-    raise RpcError(METHOD_NOT_FOUND, f"there is no method {method[:80]!r}")
-
-
-def _initialize(params: dict[str, Any]) -> dict[str, Any]:
-    asked = params.get("protocolVersion")
-    if not isinstance(asked, str):
-        raise RpcError(INVALID_PARAMS, "initialize needs a protocolVersion")
-    return {
-        "protocolVersion": asked if asked in REVISIONS else LATEST,
-        "capabilities": {"tools": {"listChanged": False}},
-        "serverInfo": {"name": "uhlp", "title": "UHLP core tools", "version": version("uhlp")},
-    }
-
-
-async def _call(toolbox: Toolbox, caller: Caller, params: dict[str, Any]) -> dict[str, Any]:
-    """What goes wrong inside a tool is a result with `isError`, so that a model can read and mend it."""
+        return Request(ident, method, params, "", {}, meta)
+    if method != "tools/call":
+        return None
     name, arguments = params.get("name"), params.get("arguments", {})
     if not isinstance(name, str) or not isinstance(arguments, dict):
-        raise RpcError(INVALID_PARAMS, "tools/call needs a name (string) and arguments (object)")
+        return None
+    return Request(ident, method, params, name, arguments, meta)
+
+
+async def answer(
+    toolbox: Toolbox,
+    caller: Caller,
+    request: Request,
+    *,
+    stateless: bool,
+    safe_names: bool = False,
+    emit: Emit | None = None,
+) -> Answer:
+    """Answer a request. Raises nothing but CancelledError.
+
+    Args:
+        stateless: whether it came in the stateless revision.
+        safe_names: whether to list tools under names without dots.
+        emit: tells the client parts of a result as they come.
+    """
     try:
-        found = await toolbox.call(caller, name, arguments)
-    except UnknownTool as error:
-        raise RpcError(INVALID_PARAMS, str(error)) from None
+        if request.method == "tools/list":
+            found = await listing(toolbox, caller, request.params.get("cursor"), safe_names=safe_names)
+            extra = {"ttlMs": LIST_FRESH_MS, "cacheScope": "private"}
+        else:
+            found = await call(toolbox, caller, request.name, request.arguments, emit)
+            extra = {}
+    except RpcError as error:
+        # Only the stateless revision gives this error an HTTP status of its own.
+        return Answer(400 if stateless else 200, _error(request.ident, INVALID_PARAMS, str(error)))
     except UhlpError as error:
-        return _failed(error.code, str(error))
+        return Answer(200, _error(request.ident, INTERNAL_ERROR, f"{error.code}: {error}"))
     except UNAVAILABLE:
-        return _failed("UNAVAILABLE", "the state store is away at the moment; try again")
+        return Answer(200, _error(request.ident, INTERNAL_ERROR, STORE_AWAY))
+    except Exception:
+        _log.exception("%s failed", request.method, extra={"deployment": caller.deployment})
+        return Answer(
+            200, _error(request.ident, INTERNAL_ERROR, "the server failed; the platform's log says more")
+        )
+    if stateless:
+        meta = {**found.get("_meta", {}), _PREFIX + "serverInfo": server_info()}
+        found = {**found, **extra, "resultType": "complete", "_meta": meta}
+    return Answer(200, orjson.dumps({"jsonrpc": "2.0", "id": request.ident, "result": found}))
+
+
+class RpcError(Exception):
+    """The request names what is not there."""
+
+
+async def listing(
+    toolbox: Toolbox, caller: Caller, cursor: object, *, safe_names: bool = False
+) -> dict[str, Any]:
+    """The result of `tools/list`. Raises RpcError, UhlpError, and what UNAVAILABLE lists."""
+    if cursor is not None:
+        raise RpcError("unknown cursor: all tools come on one page")
+    tools = [tool.to_json() async for tool in toolbox.visible(caller)]
+    if safe_names:
+        tools = [{**tool, "name": safe_name(tool["name"])} for tool in tools]
+    return {"tools": tools}
+
+
+async def call(
+    toolbox: Toolbox, caller: Caller, name: str, arguments: dict[str, Any], emit: Emit | None = None
+) -> dict[str, Any]:
+    """The result of `tools/call`. What goes wrong inside a tool is a result with `isError`, which a model can
+    read and mend; raises RpcError for a tool that is not there.
+    """
+    try:
+        found = await toolbox.call(caller, name, arguments, emit)
+    except UnknownTool as error:
+        raise RpcError(str(error)) from None
+    except UhlpError as error:
+        return _failed(error.code, str(error), error.retry_after)
+    except UNAVAILABLE:
+        return _failed("UNAVAILABLE", STORE_AWAY, None)
     return {
         "content": [{"type": "text", "text": orjson.dumps(found).decode()}],
         "structuredContent": found,
@@ -118,9 +179,28 @@ async def _call(toolbox: Toolbox, caller: Caller, params: dict[str, Any]) -> dic
     }
 
 
-def _failed(code: str, message: str) -> dict[str, Any]:
-    return {"content": [{"type": "text", "text": f"{code}: {message}"}], "isError": True}
+def progress(token: str | int, number: int, text: str) -> bytes:
+    """The notification that tells a part of a result."""
+    params = {"progressToken": token, "progress": number, "message": text}
+    return orjson.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
 
 
-def _error(ident: str | int | None, code: int, message: str) -> bytes:
+@cache
+def server_info() -> dict[str, str]:
+    """Who we are, in every revision."""
+    return {"name": "uhlp", "title": "UHLP", "version": version("uhlp")}
+
+
+def _failed(code: str, message: str, retry_after: float | None) -> dict[str, Any]:
+    details: dict[str, Any] = {"code": code}
+    if retry_after is not None:
+        details["retryAfter"] = retry_after
+    return {
+        "content": [{"type": "text", "text": f"{code}: {message}"}],
+        "isError": True,
+        "_meta": {ERROR_META: details},
+    }
+
+
+def _error(ident: str | int, code: int, message: str) -> bytes:
     return orjson.dumps({"jsonrpc": "2.0", "id": ident, "error": {"code": code, "message": message}})

@@ -1,20 +1,28 @@
-"""The MCP daemon: keeps a door open for every instance that runs, and the tools behind it.
+"""The MCP daemon: keeps a door open for every instance that runs, one for people's clients, and the tools
+behind them.
 
 If Redis is away the doors stay as they are.
 """
 
 import asyncio
 import logging
+import socket
 from pathlib import Path
 
 import orjson
 
-from uhlp_core import keys, store, wake
+from uhlp_core import keys, sockets, store, wake
 from uhlp_core.errors import InvalidInput
 from uhlp_core.settings import Settings
 from uhlp_core.store import UNAVAILABLE, Store
+from uhlp_core.tokens import TokenKey
+from uhlp_mcp.access import Access
+from uhlp_mcp.bearers import Bearers
 from uhlp_mcp.doors import Doors
 from uhlp_mcp.framework_tools import FrameworkTools
+from uhlp_mcp.http import Endpoint
+from uhlp_mcp.network import NetworkDoor
+from uhlp_mcp.sdk import SdkServer
 from uhlp_mcp.served import Served
 from uhlp_mcp.state_tools import StateTools
 from uhlp_mcp.tools import Caller, Toolbox
@@ -26,31 +34,47 @@ LOOK_SECONDS = 3.0
 _log = logging.getLogger(__name__)
 
 
-async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """Serve until `stop`."""
+async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket | None = None) -> None:
+    """Serve until `stop`.
+
+    `listener` (for people's clients) defaults to the inherited socket named `mcp`, or binds the settings'
+    address. Raises OSError if that is taken.
+    """
+    if listener is None:
+        listener = sockets.inherited("mcp") or sockets.listen_tcp(
+            settings.mcp_bind, settings.effective_mcp_port
+        )
     redis = store.connect(settings)
     served = Served(redis)
     manager = StateManager(settings.home, redis)
     toolbox = Toolbox.of(
         (*StateTools(manager, served).tools(), *FrameworkTools(settings.home, served).tools())
     )
-    daemon = _Daemon(redis, Doors(toolbox), served)
+    sdk = SdkServer(toolbox)
+    endpoint = Endpoint(toolbox, sdk)
+    bearers = Bearers(TokenKey.of(settings.home))
+    network = NetworkDoor(settings, endpoint, Access(settings, served, bearers))
+    daemon = _Daemon(redis, Doors(endpoint, bearers), network, served)
     try:
+        await network.open(listener)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work) for work in (daemon.follow(), daemon.look_again())]
             await stop.wait()
             for task in tasks:
                 task.cancel()
     finally:
+        await network.close()
         await daemon.doors.close()
+        await sdk.close()
         await redis.aclose()
 
 
 class _Daemon:
     """Looks at the instances in Redis, one look at a time."""
 
-    def __init__(self, redis: Store, doors: Doors, served: Served) -> None:
+    def __init__(self, redis: Store, doors: Doors, network: NetworkDoor, served: Served) -> None:
         self.doors = doors
+        self._network = network
         self._redis = redis
         self._served = served
         self._looking = asyncio.Lock()
@@ -73,6 +97,7 @@ class _Daemon:
                 return
             self._served.keep_only({caller.deployment for caller in wanted.values()})
             await self.doors.update(wanted)
+            self._network.ready = True
 
     async def _instances(self) -> dict[Path, Caller]:
         """Every instance's folder and who calls from it."""

@@ -81,7 +81,8 @@ class Tool:
     name: str
     description: str
     input_schema: Mapping[str, Any]
-    output_schema: Mapping[str, Any]
+    output_schema: Mapping[str, Any] | None
+    """None where nothing is promised of the result."""
     handler: Handler
     read_only: bool = False
     """Whether it changes nothing; clients may call it without asking."""
@@ -97,15 +98,17 @@ class Tool:
                 f"{self.name[:80]!r} cannot name a tool: use at most {MAX_NAME} letters, digits, _ and -, "
                 "with single dots between"
             )
+        object.__setattr__(self, "input_schema", _without_headers(self.input_schema))
         object.__setattr__(self, "_validator", Draft202012Validator(self.input_schema))
 
     def to_json(self) -> dict[str, Any]:
         """The tool as in a `tools/list` result."""
+        promised = {} if self.output_schema is None else {"outputSchema": self.output_schema}
         return {
             "name": self.name,
             "description": self.description,
             "inputSchema": self.input_schema,
-            "outputSchema": self.output_schema,
+            **promised,
             "annotations": {
                 "readOnlyHint": self.read_only,
                 "destructiveHint": False,
@@ -227,3 +230,17 @@ class Toolbox:
                 if safe_name(tool.name) == name:
                     return tool
         return None
+
+
+def _without_headers(schema: Any) -> Any:
+    """A JSON Schema without `x-mcp-header`, which asks clients to repeat an argument in an HTTP header.
+
+    Nobody between a client and us routes by arguments; what is not asked for need not be compared.
+    """
+    if isinstance(schema, Mapping):
+        return {
+            key: _without_headers(value)
+            for key, value in schema.items()
+            if key != "x-mcp-header" or not isinstance(value, str)
+        }
+    return [_without_headers(value) for value in schema] if isinstance(schema, list | tuple) else schema

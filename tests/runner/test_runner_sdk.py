@@ -44,8 +44,8 @@ def answer(call: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     if name == "core.state.deleteRuntimeValue":
         return {"structuredContent": {"success": values.pop(key, None) is not None}, "content": []}
     if name == "app.fails":
-        text = [{"type": "text", "text": "no luck"}]
-        return {"isError": True, "structuredContent": {"code": "NO_LUCK"}, "content": text}
+        text = [{"type": "text", "text": "NO_LUCK: no luck"}]
+        return {"isError": True, "_meta": {"uhlp/error": {"code": "NO_LUCK"}}, "content": text}
     return {"content": [{"type": "text", "text": json.dumps(arguments)}]}
 
 

@@ -146,8 +146,9 @@ class _Client:
         content = result.get("structuredContent")
         text = "".join(part.get("text", "") for part in result.get("content", ()))
         if result.get("isError"):
-            code = content.get("code") if isinstance(content, dict) else None
-            raise ToolError(str(code or "TOOL_FAILED"), f"{name}: {text}")
+            error = (result.get("_meta") or {}).get("uhlp/error") or {}
+            code = str(error.get("code") or "TOOL_FAILED")
+            raise ToolError(code, f"{name}: {text.removeprefix(code + ': ')}")
         return text if content is None else content
 
     def _post(self, body: bytes) -> "tuple[int, bytes]":

@@ -1,0 +1,97 @@
+"""The door for people's clients: `/mcp` and `/mcp/<app>` on a TCP port of the MCP daemon's own.
+
+Checks where a request comes from and who sends it; what is asked is the endpoint's. Every request but the
+probes of a service manager needs a credential.
+"""
+
+import asyncio
+import logging
+import socket
+from dataclasses import replace
+
+from aiohttp import web
+
+from uhlp_core import sockets
+from uhlp_core.cross_site import is_foreign_page, is_own_host
+from uhlp_core.errors import NotFound
+from uhlp_core.guess_limit import GuessLimit
+from uhlp_core.ids import is_request_id, new_request_id
+from uhlp_core.settings import LOOPBACK, Settings
+from uhlp_core.tokens import Unauthenticated
+from uhlp_mcp.access import Access, Forbidden
+from uhlp_mcp.bearers import credential
+from uhlp_mcp.http import Endpoint, refusal, unauthenticated
+from uhlp_state.api_keys import TooManyKeys
+
+SHUTDOWN_SECONDS = 3.0
+"""For calls under way when the daemon ends."""
+
+_ROOT = "/mcp"
+
+_log = logging.getLogger(__name__)
+
+
+class NetworkDoor:
+    """Listens on one address."""
+
+    def __init__(self, settings: Settings, endpoint: Endpoint, access: Access) -> None:
+        self._names = LOOPBACK | {settings.mcp_bind.lower(), settings.domain.lower()}
+        self._endpoint = endpoint
+        self._access = access
+        self._limit = GuessLimit()
+        self._connections = web.Server(
+            self._handle, access_log=None, auto_decompress=False, handler_cancellation=True
+        )
+        self._server: asyncio.Server | None = None
+        self.ready = False
+        """Whether the daemon knows the apps that there are."""
+
+    async def open(self, listener: socket.socket) -> None:
+        """Serve from now on."""
+        self._server = await asyncio.get_running_loop().create_server(
+            self._connections, sock=listener, backlog=sockets.BACKLOG
+        )
+        _log.info("people's MCP clients are served on %s:%d", *listener.getsockname()[:2])
+
+    async def close(self) -> None:
+        """Take nothing new, and let calls under way finish for SHUTDOWN_SECONDS."""
+        if self._server is not None:
+            self._server.close()
+            await self._connections.shutdown(SHUTDOWN_SECONDS)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        host = request.headers.get("Host", "")
+        if not is_own_host(host, self._names):
+            return refusal(421, "this is the platform's MCP address; apps are served by the gateway")
+        if is_foreign_page(host, request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")):
+            return refusal(403, "requests from pages of other sites are refused")
+        path = request.raw_path.partition("?")[0]
+        if path == "/healthz":
+            return web.Response(text="ok\n")
+        if path == "/readyz":
+            return web.Response(text="ok\n") if self.ready else refusal(503, "starting")
+        if path == _ROOT:
+            return await self._answer(request, "")
+        if path.startswith(f"{_ROOT}/"):
+            return await self._answer(request, path.removeprefix(f"{_ROOT}/"))
+        return refusal(404, f"there is nothing here; an app's tools are at {_ROOT}/<app>")
+
+    async def _answer(self, request: web.BaseRequest, target: str) -> web.StreamResponse:
+        given = request.headers.get("X-Request-ID", "")
+        request_id = given if is_request_id(given) else new_request_id()
+        shown = credential(request)
+        try:
+            caller = await self._access.caller(target, shown)
+        except Unauthenticated as error:
+            if shown:
+                _log.info("a credential was refused", extra={"requestId": request_id})
+                if not await self._limit.delay():
+                    return refusal(429, "too many wrong credentials", {"Retry-After": "1"})
+            return unauthenticated(str(error))
+        except TooManyKeys as error:
+            return refusal(429, str(error), {"Retry-After": f"{error.retry_after:.0f}"})
+        except Forbidden as error:
+            return refusal(403, str(error))
+        except NotFound as error:
+            return refusal(404, str(error))
+        return await self._endpoint.handle(request, replace(caller, request_id=request_id))
