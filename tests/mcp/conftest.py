@@ -14,7 +14,10 @@ from support.private_redis import PrivateRedis
 from support.waiting import eventually
 from uhlp_core import store
 from uhlp_core.settings import Settings
+from uhlp_core.sockets import listen_tcp
 from uhlp_mcp.server import serve
+
+OPERATOR = "operator-of-the-tests"
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -33,12 +36,14 @@ def folder() -> Iterator[Path]:
 async def office(folder: Path) -> AsyncIterator[Office]:
     server = PrivateRedis(folder)
     server.start()
-    settings = Settings(home_dir=folder / "home", redis=f"unix://{server.path}", mcp_port=0)
+    settings = Settings(home_dir=folder / "home", redis=f"unix://{server.path}", operator_token=OPERATOR)
     settings.home.create()
-    office = Office(settings, store.connect(settings), server)
+    listener = listen_tcp("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
+    office = Office(settings, store.connect(settings), server, url)
     stop = asyncio.Event()
     await eventually(server.path.exists, "Redis listens")
-    daemon = asyncio.create_task(serve(settings, stop))
+    daemon = asyncio.create_task(serve(settings, stop, listener))
     try:
         await office.publish("alpha", configuration={"greeting": "hello"})
         await office.publish("beta", configuration={"greeting": "other"})

@@ -1,4 +1,4 @@
-"""JSON-RPC and Streamable HTTP at a door (MCP revision 2025-11-25)."""
+"""The protocol at a sandbox's door: what is answered here, and what the SDK behind it answers."""
 
 from typing import Any
 
@@ -6,42 +6,63 @@ import pytest
 
 from support.mcp_office import Office
 
+TOOLS = [
+    "core.framework.getConfigValue",
+    "core.framework.logFrameworkMessage",
+    "core.state.deleteRuntimeValue",
+    "core.state.getDefinitionFileContent",
+    "core.state.getRuntimeValue",
+    "core.state.getStateValue",
+    "core.state.incrementRuntimeValue",
+    "core.state.listDefinitionDirectory",
+    "core.state.setRuntimeValue",
+]
+GET = "core.state.getRuntimeValue"
+
+
+def stateless(method: str, name: str = "", **params: Any) -> dict[str, Any]:
+    """Body and headers of a request of revision 2026-07-28."""
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    if name:
+        params["name"] = name
+    headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": method}
+    if name:
+        headers["Mcp-Name"] = name
+    params["_meta"] = meta | params.get("_meta", {})
+    return {"body": {"jsonrpc": "2.0", "id": "x", "method": method, "params": params}, "headers": headers}
+
 
 async def test_initialize_answers_revision_capabilities_and_name(office: Office) -> None:
-    answer = await office.rpc("a0", "initialize", {"protocolVersion": "2025-11-25", "capabilities": {}})
-    result = answer["result"]
+    params = {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    }
+    result = (await office.rpc("a0", "initialize", params))["result"]
     assert result["protocolVersion"] == "2025-11-25"
     assert result["capabilities"] == {"tools": {"listChanged": False}}
     assert result["serverInfo"]["name"] == "uhlp"
-
-
-async def test_an_unknown_revision_is_answered_with_the_latest(office: Office) -> None:
-    answer = await office.rpc("a0", "initialize", {"protocolVersion": "1999-01-01"})
-    assert answer["result"]["protocolVersion"] == "2025-11-25"
-
-
-async def test_ping(office: Office) -> None:
+    unknown = (await office.rpc("a0", "initialize", params | {"protocolVersion": "1999-01-01"}))["result"]
+    assert unknown["protocolVersion"] == "2025-11-25"
     assert (await office.rpc("a0", "ping"))["result"] == {}
+    notification = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    assert await office.post("a0", notification) == (202, None)
 
 
-async def test_a_notification_gets_no_answer(office: Office) -> None:
-    message = {"jsonrpc": "2.0", "method": "notifications/initialized"}
-    assert await office.post("a0", message) == (202, None)
+async def test_the_stateless_revision_is_discovered(office: Office) -> None:
+    status, document = await office.post("a0", **stateless("server/discover"))
+    assert status == 200
+    assert document["result"]["supportedVersions"] == ["2026-07-28"]
+    assert document["result"]["capabilities"] == {"tools": {"listChanged": False}}
+    assert document["result"]["resultType"] == "complete"
 
 
 async def test_tools_list_names_every_tool_with_its_schemas(office: Office) -> None:
     tools = (await office.rpc("a0", "tools/list"))["result"]["tools"]
-    assert [tool["name"] for tool in tools] == [
-        "core.framework.getConfigValue",
-        "core.framework.logFrameworkMessage",
-        "core.state.deleteRuntimeValue",
-        "core.state.getDefinitionFileContent",
-        "core.state.getRuntimeValue",
-        "core.state.getStateValue",
-        "core.state.incrementRuntimeValue",
-        "core.state.listDefinitionDirectory",
-        "core.state.setRuntimeValue",
-    ]
+    assert [tool["name"] for tool in tools] == TOOLS
     for tool in tools:
         assert tool["description"]
         assert tool["inputSchema"]["additionalProperties"] is False
@@ -49,34 +70,105 @@ async def test_tools_list_names_every_tool_with_its_schemas(office: Office) -> N
         assert tool["annotations"]["readOnlyHint"] is (".get" in tool["name"] or ".list" in tool["name"])
 
 
+async def test_the_stateless_revision_adds_its_envelope(office: Office) -> None:
+    status, document = await office.post("a0", **stateless("tools/list"))
+    result = document["result"]
+    assert (status, document["id"], [tool["name"] for tool in result["tools"]]) == (200, "x", TOOLS)
+    assert (result["resultType"], result["ttlMs"], result["cacheScope"]) == ("complete", 5000, "private")
+    assert result["_meta"]["io.modelcontextprotocol/serverInfo"]["name"] == "uhlp"
+    status, document = await office.post("a0", **stateless("tools/call", GET, arguments={"key": "k"}))
+    assert (status, document["result"]["structuredContent"]) == (200, {"found": False})
+    assert document["result"]["resultType"] == "complete"
+
+
+async def test_safe_names_are_listed_on_request_and_always_called(office: Office) -> None:
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+    _, document = await office.post("a0", message, path="/mcp?names=safe")
+    names = [tool["name"] for tool in document["result"]["tools"]]
+    assert names == [name.replace(".", "__") for name in TOOLS]
+    assert await office.call("a0", "core__state__getRuntimeValue", key="k") == {"found": False}
+
+
+async def test_the_sdk_gives_the_same_answers(office: Office) -> None:
+    """A revision that is older than what is answered here."""
+    old = {"MCP-Protocol-Version": "2024-11-05"}
+    call = {"jsonrpc": "2.0", "id": 7, "method": "tools/call"}
+    for params in ({"name": GET, "arguments": {"key": "k"}}, {"name": GET, "arguments": {}}):
+        _, here = await office.post("a0", call | {"params": params})
+        _, there = await office.post("a0", call | {"params": params}, headers=old)
+        assert there["result"]["content"] == here["result"]["content"]
+        assert there["result"]["isError"] is here["result"]["isError"]
+    _, there = await office.post("a0", call | {"params": {"name": "core.none"}}, headers=old)
+    assert there["error"]["code"] == -32602
+    _, there = await office.post("a0", {"jsonrpc": "2.0", "id": 7, "method": "tools/list"}, headers=old)
+    assert [tool["name"] for tool in there["result"]["tools"]] == TOOLS
+
+
 @pytest.mark.parametrize(
-    ("body", "code"),
+    ("change", "code"),
     [
-        (b"{", -32700),
-        (b"\xff", -32700),
-        ([], -32600),
-        ([{"jsonrpc": "2.0", "id": 1, "method": "ping"}], -32600),
-        ({"id": 1, "method": "ping"}, -32600),
-        ({"jsonrpc": "1.0", "id": 1, "method": "ping"}, -32600),
-        ({"jsonrpc": "2.0", "id": None, "method": "ping"}, -32600),
-        ({"jsonrpc": "2.0", "id": True, "method": "ping"}, -32600),
-        ({"jsonrpc": "2.0", "id": 1}, -32600),
-        ({"jsonrpc": "2.0", "id": 1, "method": 5}, -32600),
+        ({"Mcp-Name": "core.state.setRuntimeValue"}, -32020),
+        ({"Mcp-Name": None}, -32020),
+        ({"Mcp-Name": "=?base64?%%%?="}, -32020),
+        ({"Mcp-Method": "tools/list"}, -32020),
+        ({"Mcp-Method": None}, -32020),
+        ({"MCP-Protocol-Version": "2027-01-01"}, -32020),
     ],
 )
-async def test_what_is_no_request_is_refused(office: Office, body: Any, code: int) -> None:
+async def test_headers_that_differ_from_the_body_are_refused(
+    office: Office, change: dict[str, str | None], code: int
+) -> None:
+    request = stateless("tools/call", GET, arguments={"key": "k"})
+    headers = {name: value for name, value in (request["headers"] | change).items() if value is not None}
+    status, document = await office.post("a0", request["body"], headers=headers)
+    assert (status, document["error"]["code"]) == (400, code)
+
+
+async def test_a_header_may_be_wrapped_but_not_come_twice(office: Office) -> None:
+    request = stateless("tools/call", GET, arguments={"key": "k"})
+    wrapped = request["headers"] | {"Mcp-Name": "=?base64?Y29yZS5zdGF0ZS5nZXRSdW50aW1lVmFsdWU=?="}
+    assert (await office.post("a0", request["body"], headers=wrapped))[0] == 200
+    twice = [*request["headers"].items(), ("Mcp-Name", GET)]
+    status, document = await office.post("a0", request["body"], headers=twice)
+    assert (status, document["error"]["code"]) == (400, -32020)
+
+
+@pytest.mark.parametrize(
+    "missing",
+    ["io.modelcontextprotocol/protocolVersion", "io.modelcontextprotocol/clientCapabilities"],
+)
+async def test_an_envelope_without_its_parts_is_refused(office: Office, missing: str) -> None:
+    request = stateless("tools/list")
+    del request["body"]["params"]["_meta"][missing]
+    status, document = await office.post("a0", **request)
+    assert (status, document["error"]["code"]) == (400, -32602)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"\xff",
+        [],
+        [{"jsonrpc": "2.0", "id": 1, "method": "ping"}],
+        {"id": 1, "method": "ping"},
+        {"jsonrpc": "1.0", "id": 1, "method": "ping"},
+        {"jsonrpc": "2.0", "id": 1},
+        {"jsonrpc": "2.0", "id": 1, "method": 5},
+    ],
+)
+async def test_what_is_no_request_is_refused(office: Office, body: Any) -> None:
     status, document = await office.post("a0", body)
-    assert (status, document["id"], document["error"]["code"]) == (400, None, code)
+    assert (status, document["error"]["code"]) in ((400, -32700), (400, -32600), (400, -32602))
 
 
 @pytest.mark.parametrize(
     ("method", "params", "code"),
     [
         ("resources/list", {}, -32601),
-        ("tools/call", [], -32602),
         ("tools/call", {}, -32602),
         ("tools/call", {"name": 5}, -32602),
-        ("tools/call", {"name": "core.state.getRuntimeValue", "arguments": []}, -32602),
+        ("tools/call", {"name": GET, "arguments": []}, -32602),
         ("tools/call", {"name": "core.unknown"}, -32602),
         ("tools/list", {"cursor": "x"}, -32602),
         ("initialize", {}, -32602),
@@ -84,6 +176,10 @@ async def test_what_is_no_request_is_refused(office: Office, body: Any, code: in
 )
 async def test_a_request_that_cannot_be_met(office: Office, method: str, params: Any, code: int) -> None:
     assert (await office.rpc("a0", method, params))["error"]["code"] == code
+    name = params.get("name", "") if isinstance(params.get("name", ""), str) else ""
+    if method == "tools/list" or name:  # the stateless revision gives the refusal a status as well
+        request = stateless(method, **params)
+        assert (await office.post("a0", **request))[0] == 400
 
 
 @pytest.mark.parametrize(
@@ -94,13 +190,12 @@ async def test_a_request_that_cannot_be_met(office: Office, method: str, params:
         ({"method": "GET"}, 405),
         ({"method": "DELETE"}, 405),
         ({"headers": {"MCP-Protocol-Version": "1999-01-01"}}, 400),
-        ({"headers": {"Content-Type": "text/plain"}}, 415),
+        ({"headers": {"Accept": "text/html"}}, 406),
     ],
 )
 async def test_other_requests_are_refused(office: Office, more: dict[str, Any], status: int) -> None:
-    found, document = await office.post("a0", {"jsonrpc": "2.0", "id": 1, "method": "ping"}, **more)
+    found, _ = await office.post("a0", {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, **more)
     assert found == status
-    assert document["error"]["code"] == -32600
 
 
 async def test_a_message_that_is_too_large_is_refused(office: Office) -> None:

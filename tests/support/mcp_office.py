@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from support.private_redis import PrivateRedis
 from support.waiting import eventually
 from uhlp_core import keys, wake
 from uhlp_core.settings import Settings
-from uhlp_state.model import AppDefinition, ComponentDefinition
+from uhlp_state.model import AppDefinition, ComponentDefinition, SecurityConfig
 from uhlp_state.snapshot import AppSnapshot
 
 
@@ -24,6 +25,8 @@ class Office:
     settings: Settings
     redis: Any
     redis_server: PrivateRedis
+    url: str
+    """Of the door for people's clients, with /mcp."""
 
     def door(self, instance: str) -> Path:
         return self.settings.home.sandboxes / instance / "mcp.sock"
@@ -46,7 +49,13 @@ class Office:
             wake.nudge(pipe, "instances", deployment)
             await pipe.execute()
 
-    async def publish(self, deployment: str, commit: str = "c" * 40, **definition: Any) -> None:
+    async def publish(
+        self,
+        deployment: str,
+        commit: str = "c" * 40,
+        keys_of_api: Sequence[Mapping[str, Any]] = (),
+        **definition: Any,
+    ) -> None:
         """Write the RoutesDoc that says what is served."""
         app = deployment.partition("@")[0]
         component = ComponentDefinition.model_validate(
@@ -63,13 +72,18 @@ class Office:
             "d" * 40,
             AppDefinition.model_validate({"appId": app, **definition}),
             (component,),
+            SecurityConfig.model_validate({"apiKeys": list(keys_of_api)}),
         )
         await self.redis.set(keys.routes(deployment), orjson.dumps({"snapshot": snapshot.to_json()}))
 
     async def post(self, instance: str, body: Any, **more: Any) -> tuple[int, Any]:
         """Send a message (or bytes) through an instance's door: HTTP status, and JSON or None."""
         data = body if isinstance(body, bytes) else orjson.dumps(body)
-        headers = {"Content-Type": "application/json", **more.pop("headers", {})}
+        given = more.pop("headers", {})
+        headers = [
+            ("Content-Type", "application/json"),
+            *(given.items() if isinstance(given, dict) else given),
+        ]
         connector = aiohttp.UnixConnector(str(self.door(instance)))
         async with (
             aiohttp.ClientSession(connector=connector) as session,

@@ -1,0 +1,202 @@
+"""The door for people's clients: who gets in, as which app, and what they see; attacks are turned away."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+import pytest
+from argon2 import PasswordHasher
+
+from support.mcp_office import Office
+from support.waiting import eventually
+from uhlp_core import guess_limit
+from uhlp_core.tokens import Claims, TokenKey
+from uhlp_mcp.access import scopes_of
+from uhlp_mcp.tools import Caller
+from uhlp_state import api_keys
+
+GET = "core.state.getRuntimeValue"
+OPERATOR = "operator-of-the-tests"
+HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guess_limit, "FAILURE_SECONDS", 0.0)
+
+
+def key(secret: str, *permissions: str, **more: Any) -> dict[str, Any]:
+    return {"keyHash": HASHER.hash(secret), "permissions": list(permissions), **more}
+
+
+async def ask(
+    office: Office,
+    path: str,
+    credential: str = "",
+    method: str = "tools/list",
+    headers: Mapping[str, str] | None = None,
+    **params: Any,
+) -> tuple[int, Any, Mapping[str, str]]:
+    """HTTP status, JSON and headers of the answer."""
+    sent = {"Authorization": f"Bearer {credential}"} if credential else {}
+    message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{office.url}{path}", json=message, headers={**sent, **(headers or {})}) as response,
+    ):
+        return response.status, await response.json(), response.headers
+
+
+def names(document: Any) -> list[str]:
+    return [tool["name"] for tool in document["result"]["tools"]]
+
+
+async def test_an_api_key_opens_what_its_permissions_name_in_its_own_app(office: Office) -> None:
+    keys = [key("s3cret", "mcp", f"mcp:{GET}", "mcp:core.framework.*"), key("other", "orders")]
+    await office.publish("alpha", keys_of_api=keys)
+    status, document, _ = await ask(office, "/alpha", "s3cret")
+    assert (status, names(document)) == (
+        200,
+        ["core.framework.getConfigValue", "core.framework.logFrameworkMessage", GET],
+    )
+    status, document, _ = await ask(office, "/alpha", "", headers={"X-API-Key": "s3cret"})
+    assert status == 200
+    hidden = {"name": "core.state.setRuntimeValue", "arguments": {"key": "k", "value": 1}}
+    absent = {"name": "core.state.nothing", "arguments": {}}
+    answers = [await ask(office, "/alpha", "s3cret", "tools/call", **call) for call in (hidden, absent)]
+    texts = [answer[1]["error"]["message"].replace(call["name"], "…") for answer, call in zip(
+        answers, (hidden, absent), strict=True
+    )]  # fmt: skip
+    assert texts[0] == texts[1]
+    assert (await ask(office, "/alpha", "other"))[0] == 403
+    assert (await ask(office, "/beta", "s3cret"))[0] == 401
+    assert (await ask(office, "", "s3cret"))[0] == 401
+
+
+async def test_a_change_of_the_configuration_takes_effect_at_once(office: Office) -> None:
+    await office.publish("alpha", keys_of_api=[definition := key("s3cret", "mcp:core.*")])
+    assert len(names((await ask(office, "/alpha", "s3cret"))[1])) == 9
+    await office.publish("alpha", keys_of_api=[definition | {"permissions": [f"mcp:{GET}"]}])
+    assert names((await ask(office, "/alpha", "s3cret"))[1]) == [GET]
+    await office.publish("alpha", keys_of_api=[definition | {"enabled": False}])
+    assert (await ask(office, "/alpha", "s3cret"))[0] == 401
+    await office.publish("alpha")
+    assert (await ask(office, "/alpha", "s3cret"))[0] == 401
+
+
+async def test_a_key_is_hashed_once(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = []
+    match = api_keys._match
+    monkeypatch.setattr(api_keys, "_match", lambda defined, key: hashed.append(key) or match(defined, key))
+    await office.publish("alpha", keys_of_api=[key("s3cret", "mcp")])
+    for _ in range(3):
+        assert (await ask(office, "/alpha", "s3cret"))[0] == 200
+    assert hashed == ["s3cret"]
+
+
+async def test_a_preview_is_opened_by_productions_keys_only(office: Office) -> None:
+    await office.publish("alpha", keys_of_api=[key("s3cret", f"mcp:{GET}")])
+    await office.publish("alpha@next", keys_of_api=[key("smuggled", "mcp:*")])
+    assert (await ask(office, "/alpha@next", "s3cret"))[0] == 200
+    assert (await ask(office, "/alpha@next", "smuggled"))[0] == 401
+    assert (await ask(office, "/alpha@none", "s3cret"))[0] == 404
+
+
+async def test_signed_tokens_open_their_own_deployment(office: Office) -> None:
+    sign = TokenKey.of(office.settings.home).sign
+    token = sign(Claims("alpha", "alpha", scopes=frozenset({GET})), 60)
+    for path in ("", "/alpha"):
+        status, document, _ = await ask(office, path, token)
+        assert (status, names(document)) == (200, [GET])
+    for path in ("/beta", "/alpha@next", "/nothing"):
+        assert (await ask(office, path, token))[0] == 404
+    refused = (
+        sign(Claims("alpha", "alpha", "python", "a0", "hello"), 60),
+        sign(Claims("alpha", "alpha"), -1),
+        sign(Claims("alpha", "alpha", audience="other"), 60),
+        TokenKey(b"k" * 32).sign(Claims("alpha", "alpha"), 60),
+    )
+    for wrong in refused:
+        assert (await ask(office, "/alpha", wrong))[0] == 401
+
+
+async def test_the_operator_acts_as_the_platform_or_as_any_app(office: Office) -> None:
+    assert len(names((await ask(office, "", OPERATOR))[1])) == 9
+    call = {"name": "core.framework.getConfigValue", "arguments": {"key": "greeting"}}
+    _, document, _ = await ask(office, "/beta", OPERATOR, "tools/call", **call)
+    assert document["result"]["structuredContent"] == {"found": True, "value": "other"}
+    for path in ("/nothing", "/Bad Name", "/alpha/x"):
+        assert (await ask(office, path, OPERATOR))[0] == 404
+
+
+async def test_who_is_not_known_learns_nothing(office: Office) -> None:
+    await office.publish("alpha", keys_of_api=[key("s3cret", "mcp")])
+    seen = set()
+    for path in ("", "/alpha", "/nothing", "/Bad Name"):
+        status, document, headers = await ask(office, path)
+        assert (status, headers["WWW-Authenticate"]) == (401, 'Bearer realm="UHLP", error="invalid_token"')
+        seen.add(document["error"]["message"])
+    assert len(seen) == 1
+    wrong = [await ask(office, path, "guess") for path in ("/alpha", "/nothing", "/Bad Name")]
+    assert {(status, document["error"]["message"]) for status, document, _ in wrong} == {
+        (401, "the key is not valid here, or not any more")
+    }
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "localhost.evil.example:1"}, 421),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+    ],
+)
+async def test_pages_of_other_sites_are_turned_away(
+    office: Office, headers: dict[str, str], status: int
+) -> None:
+    assert (await ask(office, "", OPERATOR, headers=headers))[0] == status
+
+
+async def test_guessing_is_slow(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guess_limit, "FAILURE_SECONDS", 30.0)
+    guesses = [asyncio.create_task(ask(office, "/alpha", f"guess{number}")) for number in range(9)]
+    done, waiting = await asyncio.wait(guesses, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+    (refused,) = done
+    status, _, headers = refused.result()
+    assert (status, headers["Retry-After"]) == (429, "1")
+    assert (await ask(office, "", OPERATOR))[0] == 200
+    for guess in waiting:
+        guess.cancel()
+
+
+async def test_unknown_keys_cannot_pile_up(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_keys, "MAX_WAITING", 0)
+    await office.publish("alpha", keys_of_api=[key("s3cret", "mcp")])
+    assert (await ask(office, "/alpha", "s3cret"))[0] == 429
+
+
+async def test_probes_need_no_credential(office: Office) -> None:
+    base = office.url.removesuffix("/mcp")
+
+    async def ready() -> bool:
+        async with aiohttp.ClientSession() as session, session.get(f"{base}/readyz") as response:
+            return response.status == 200
+
+    await eventually(ready, "the daemon is ready")
+    async with aiohttp.ClientSession() as session:
+        for path, status in (("/healthz", 200), ("/", 404), ("/metrics", 404)):
+            async with session.get(f"{base}{path}") as response:
+                assert response.status == status
+
+
+def test_permissions_become_scopes() -> None:
+    assert scopes_of(["mcp", "mcp:core.llm.generate", "orders", "mcpx", "MCP:core.*"]) == {
+        "app.*",
+        "core.llm.generate",
+    }
+    assert scopes_of(["orders"]) == frozenset()
+    nobody = Caller("a", "a", scopes=frozenset({""}))
+    assert not nobody.may_use("app.x")
