@@ -214,11 +214,11 @@ async def publish(settings: Settings, sockets: list[Path]) -> None:
     await redis.aclose()
 
 
-def measure(port: int, host: str, seconds: int, script: Path) -> float:
+def measure(port: int, host: str, seconds: int, script: Path, path: str = "/hello") -> float:
     """Requests per second of one round."""
     command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
     result = subprocess.run(
-        [*command, "-H", f"Host: {host}", "-s", str(script), f"http://127.0.0.1:{port}/hello"],
+        [*command, "-H", f"Host: {host}", "-s", str(script), f"http://127.0.0.1:{port}{path}"],
         capture_output=True,
         text=True,
         check=True,

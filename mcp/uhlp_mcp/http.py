@@ -8,12 +8,14 @@ import base64
 import binascii
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import orjson
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from uhlp_core.ids import is_request_id
 from uhlp_mcp import protocol
 from uhlp_mcp.protocol import Request
 from uhlp_mcp.tools import Caller, Toolbox
@@ -65,6 +67,9 @@ class Endpoint:
 
     async def answer(self, request: web.BaseRequest, body: bytes, caller: Caller) -> web.StreamResponse:
         """Answer a message that has been read."""
+        request_id = request.headers.get("X-Request-ID")
+        if request_id is not None and is_request_id(request_id):
+            caller = replace(caller, request_id=request_id)
         found = protocol.read(body)
         revision = request.headers.get("MCP-Protocol-Version")
         stateless = revision == protocol.STATELESS_REVISION
@@ -174,6 +179,8 @@ async def read_body(request: web.BaseRequest) -> bytes | None:
     if (request.content_length or 0) > MAX_BODY_BYTES:
         return None
     content = request.content
+    if content.is_eof():
+        return content.read_nowait()
     chunks = bytearray()
     while not content.at_eof():
         chunks += await content.readany()

@@ -7,7 +7,6 @@ probes of a service manager needs a credential.
 import asyncio
 import logging
 import socket
-from dataclasses import replace
 
 from aiohttp import web
 
@@ -15,7 +14,6 @@ from uhlp_core import sockets
 from uhlp_core.cross_site import is_foreign_page, is_own_host
 from uhlp_core.errors import NotFound
 from uhlp_core.guess_limit import GuessLimit
-from uhlp_core.ids import is_request_id, new_request_id
 from uhlp_core.settings import LOOPBACK, Settings
 from uhlp_core.tokens import Unauthenticated
 from uhlp_mcp.access import Access, Forbidden
@@ -77,14 +75,12 @@ class NetworkDoor:
         return refusal(404, f"there is nothing here; an app's tools are at {_ROOT}/<app>")
 
     async def _answer(self, request: web.BaseRequest, target: str) -> web.StreamResponse:
-        given = request.headers.get("X-Request-ID", "")
-        request_id = given if is_request_id(given) else new_request_id()
         shown = credential(request)
         try:
             caller = await self._access.caller(target, shown)
         except Unauthenticated as error:
             if shown:
-                _log.info("a credential was refused", extra={"requestId": request_id})
+                _log.info("a credential for %r was refused", target[:80])
                 if not await self._limit.delay():
                     return refusal(429, "too many wrong credentials", {"Retry-After": "1"})
             return unauthenticated(str(error))
@@ -94,4 +90,4 @@ class NetworkDoor:
             return refusal(403, str(error))
         except NotFound as error:
             return refusal(404, str(error))
-        return await self._endpoint.handle(request, replace(caller, request_id=request_id))
+        return await self._endpoint.handle(request, caller)

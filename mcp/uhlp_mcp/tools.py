@@ -14,6 +14,7 @@ from jsonschema.protocols import Validator
 
 from uhlp_core.errors import NotFound, UhlpError
 from uhlp_core.ids import Deployment
+from uhlp_mcp.quick_check import compile_quick
 
 MAX_NAME = 64
 """Characters of a tool's name: what the strictest LLM APIs and clients take."""
@@ -42,7 +43,7 @@ class Caller:
     component: str = ""
     """The component whose handler calls; only a signed token tells."""
     request_id: str = ""
-    """For logs: what the client sent as `X-Request-ID`."""
+    """For logs: what the client sent as `X-Request-ID`; empty where it sent none."""
     user: str = ""
     scopes: frozenset[str] = EVERYTHING
     """Which tools the caller sees: names, or prefixes that end in `*`."""
@@ -90,6 +91,7 @@ class Tool:
     """Whether calling it again with the same arguments changes nothing more."""
     streaming: StreamingHandler | None = None
     """Called instead of `handler` for a client that asked for progress and takes a stream."""
+    _conforms: Callable[[Any], bool] = field(init=False, repr=False, compare=False)
     _validator: Validator = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -99,6 +101,7 @@ class Tool:
                 "with single dots between"
             )
         object.__setattr__(self, "input_schema", _without_headers(self.input_schema))
+        object.__setattr__(self, "_conforms", compile_quick(self.input_schema))
         object.__setattr__(self, "_validator", Draft202012Validator(self.input_schema))
 
     def to_json(self) -> dict[str, Any]:
@@ -119,6 +122,8 @@ class Tool:
 
     def check(self, arguments: dict[str, Any]) -> None:
         """Raises InvalidArguments, which lists how the arguments break the input schema."""
+        if self._conforms(arguments):
+            return
         violations = []
         for error in self._validator.iter_errors(arguments):
             violations.append(f"{error.json_path}: {error.message[:MAX_DETAIL]}")

@@ -1,0 +1,112 @@
+"""What a tool may be called; and the quick check of arguments, which may never say yes in error."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from uhlp_mcp.quick_check import compile_quick
+from uhlp_mcp.tools import Caller, InvalidArguments, Tool, by_name, safe_name
+
+NAMES = st.sampled_from(["a", "b", "c"])
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.sampled_from([0.0, 1.0, 1.5, 2.0**60, 10**30]),
+    st.sampled_from(["", "x", "ü", "xyz", "🎈🎈"]),
+)
+DOCUMENTS = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def of(kind: str, **keywords: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({"type": st.just(kind)}, optional=keywords)
+
+
+def objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return of(
+        "object",
+        properties=st.dictionaries(NAMES, inner, max_size=3),
+        required=st.lists(NAMES, max_size=2, unique=True),
+        additionalProperties=st.booleans(),
+        description=st.just("words"),
+    )
+
+
+LENGTH = st.integers(0, 2)
+SCHEMAS = st.recursive(
+    st.one_of(
+        st.sampled_from([{}, True, {"type": "boolean"}, {"type": "number"}, {"enum": [1, "x"]}]),
+        of("string", minLength=LENGTH, maxLength=LENGTH, pattern=st.just("^x")),
+        of("integer", minimum=st.integers(-2, 2), maximum=st.integers(-2, 2), multipleOf=st.just(2)),
+    ),
+    lambda inner: objects(inner) | of("array", items=inner, minItems=LENGTH, maxItems=LENGTH),
+    max_leaves=5,
+)
+
+
+@given(objects(SCHEMAS), DOCUMENTS)
+def test_a_quick_yes_is_always_right(schema: dict[str, Any], document: Any) -> None:
+    if compile_quick(schema)(document):
+        assert Draft202012Validator(schema).is_valid(document)
+
+
+def test_the_quick_check_says_yes_to_the_plain() -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}, "required": ["n"]}
+    conforms = compile_quick(schema)
+    assert conforms({"n": 1})
+    assert not conforms({"n": 0})
+    assert not conforms({"n": 1.0})  # an integer to JSON Schema: the full validator says so
+
+
+async def nothing(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    return {}
+
+
+def tool(name: str, schema: dict[str, Any] | None = None) -> Tool:
+    return Tool(name, "", schema or {"type": "object"}, None, nothing)
+
+
+def test_what_the_quick_check_refuses_is_judged_in_full() -> None:
+    checked = tool("app.x", {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}})
+    checked.check({"n": 1.0})
+    with pytest.raises(InvalidArguments, match=r"the arguments of app\.x are not valid: \$\.n: 0 is less"):
+        checked.check({"n": 0})
+
+
+def test_safe_names_are_cut_with_a_hash_where_they_are_too_long() -> None:
+    assert safe_name("core.state.x") == "core__state__x"
+    long = "a." * 31 + "a"
+    assert safe_name(long) == ("a__" * 31)[:55] + "_a5998454"
+    assert len(safe_name(long)) == 64
+
+
+@pytest.mark.parametrize("name", ["", ".", "a..b", "a.", ".a", "a b", "ä", "a/b", "a" * 65, "a\n"])
+def test_names_that_clients_refuse_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot name a tool"):
+        tool(name)
+
+
+def test_names_and_aliases_that_collide_are_refused() -> None:
+    assert list(by_name([tool("app.b"), tool("app.a")])) == ["app.a", "app.b"]
+    for other in ("app.a", "app__a"):
+        with pytest.raises(ValueError, match=r"are both called app"):
+            by_name([tool("app.a"), tool(other)])
+
+
+def test_arguments_are_not_asked_for_in_headers() -> None:
+    region = {"type": "string", "x-mcp-header": "Region", "description": "Where."}
+    schema = {"type": "object", "properties": {"region": region, "x-mcp-header": {"type": "string"}}}
+    assert tool("app.x", schema).to_json()["inputSchema"] == {
+        "type": "object",
+        "properties": {
+            "region": {"type": "string", "description": "Where."},
+            "x-mcp-header": {"type": "string"},
+        },
+    }
