@@ -26,6 +26,8 @@ COMMANDS: Mapping[str, Entry] = {
     "rollback": Entry("rollback", "rollback", "Go back to an earlier revision, with a commit that says so."),
     "validate": Entry("validate", "validate", "Check a folder exactly as a push would."),
     "call": Entry("call", "call", "Send one request to an app through the gateway."),
+    "token": Entry("credentials", "token", "Print a signed token for an app's MCP clients."),
+    "key": Entry("credentials", "key", "Make an API key and the entry that lets it into an app."),
     "schema": Entry("schema", "schema", "Work with the JSON Schemas of a state repo's files."),
     "images": Entry("images", "images", "Build and list the container images that sandboxes run in."),
     "doctor": Entry("doctor", "doctor", "Check this machine and this installation."),

@@ -46,6 +46,7 @@ def gateway(uhlp) -> Iterator[Gateway]:
             "pid": 1,
             "gateway": f"http://127.0.0.1:{told.port}",
             "control": "http://127.0.0.1:1",
+            "mcp": "http://127.0.0.1:1/mcp",
             "domain": "localhost",
             "port": told.port,
             "daemons": {},

@@ -103,7 +103,13 @@ def test_doctor_notices_a_home_that_others_may_enter(uhlp) -> None:
 
 def test_doctor_notices_a_supervisor_that_was_killed(uhlp) -> None:
     uhlp.home.create()
-    state = {"pid": 2**30, "daemons": {"gateway": 2**30}, "gateway": "http://g", "control": "http://c"}
+    state = {
+        "pid": 2**30,
+        "daemons": {"gateway": 2**30},
+        "gateway": "http://g",
+        "control": "http://c",
+        "mcp": "http://m",
+    }
     (uhlp.home.run / "up.json").write_text(json.dumps(state))
     checks = {check.name: check for check in health.check_all(uhlp.settings)}
     assert checks["daemons"].verdict == Verdict.FAIL

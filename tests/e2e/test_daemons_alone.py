@@ -20,11 +20,12 @@ HANDLER = "state/_jit_code/root/v1/handler.py"
 
 
 def _free_port() -> int:
-    """A port whose successor is free as well: the control surface takes that."""
-    with socket.socket() as one, socket.socket() as two:
+    """A port whose successors are free as well: the control surface and the MCP server take those."""
+    with socket.socket() as one, socket.socket() as two, socket.socket() as three:
         one.bind(("127.0.0.1", 0))
         port = int(one.getsockname()[1])
         two.bind(("127.0.0.1", port + 1))
+        three.bind(("127.0.0.1", port + 2))
     return port
 
 

@@ -31,7 +31,8 @@ def programs() -> Path:
 def run(program: str, *arguments: str, seconds: float = 100) -> "subprocess.CompletedProcess[str]":
     """Run a program under the Node that it comes with."""
     path = programs()
-    environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}"}
+    # A home of its own: the inspector keeps a catalogue there.
+    environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}", "HOME": str(path.parent)}
     return subprocess.run(
         [path / program, *arguments],
         env=environment,

@@ -1,0 +1,72 @@
+"""`uhlp token` and `uhlp key`: what MCP clients of people show. Neither needs a running platform."""
+
+import secrets
+
+import click
+
+from uhlp_cli.frame import Command, Invocation
+from uhlp_core.errors import NotFound
+from uhlp_core.ids import Deployment
+
+MAX_HOURS = 24 * 30
+"""A token cannot be taken back: what must last longer is an API key."""
+
+
+@click.command("token", cls=Command)
+@click.argument("app")
+@click.option("--preview", metavar="NAME", help="For the app's preview NAME instead of production.")
+@click.option(
+    "--tool",
+    "tools",
+    multiple=True,
+    metavar="NAME",
+    help="A tool that the bearer may use, or a prefix and *; give it once for each.  [default: app.*]",
+)
+@click.option("--hours", type=click.FloatRange(0, MAX_HOURS, min_open=True), default=1.0, show_default=True)
+@click.pass_obj
+def token(
+    invocation: Invocation, app: str, preview: str | None, tools: tuple[str, ...], hours: float
+) -> None:
+    """Print a signed token for APP that MCP clients send as `Authorization: Bearer`.
+
+    It counts for a limited time and cannot be taken back; an API key (`uhlp key`) can.
+    """
+    from uhlp_core.tokens import Claims, TokenKey
+
+    deployment = Deployment.parse(app if preview is None else f"{app}@{preview}")
+    home = invocation.settings.home
+    if not home.repo(deployment.app).exists():
+        raise NotFound(f"there is no app {deployment.app!r} in {home.root}; `uhlp app list` names them all")
+    home.create()
+    claims = Claims(deployment.app, deployment.id, scopes=frozenset(tools or ("app.*",)))
+    signed = TokenKey.of(home).sign(claims, hours * 3600)
+    invocation.answer({"token": signed, "seconds": round(hours * 3600)}, signed)
+
+
+@click.command("key", cls=Command)
+@click.option("--description", default="", metavar="WORDS", help="Whose key it is.")
+@click.option(
+    "--permission",
+    "permissions",
+    multiple=True,
+    metavar="NAME",
+    help="What the key permits; give it once for each.  [default: mcp]",
+)
+@click.pass_obj
+def key(invocation: Invocation, description: str, permissions: tuple[str, ...]) -> None:
+    """Make an API key, and the entry for `state/security_config.yaml` that lets it in.
+
+    The key is shown once and kept nowhere; only its Argon2 hash goes into Git.
+    """
+    import yaml
+    from argon2 import PasswordHasher
+
+    made = secrets.token_urlsafe(32)
+    entry = {
+        "keyHash": PasswordHasher().hash(made),
+        "description": description,
+        "permissions": list(permissions or ("mcp",)),
+    }
+    document = yaml.safe_dump({"apiKeys": [entry]}, sort_keys=False)
+    text = f"The key (keep it; it is shown only now):\n\n    {made}\n\nIn state/security_config.yaml:\n\n"
+    invocation.answer({"key": made, "entry": entry}, text + document.rstrip())
