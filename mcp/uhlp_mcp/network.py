@@ -15,10 +15,12 @@ from uhlp_core.cross_site import is_foreign_page, is_own_host
 from uhlp_core.errors import NotFound
 from uhlp_core.guess_limit import GuessLimit
 from uhlp_core.settings import LOOPBACK, Settings
+from uhlp_core.store import UNAVAILABLE
 from uhlp_core.tokens import Unauthenticated
 from uhlp_mcp.access import Access, Forbidden
 from uhlp_mcp.bearers import credential
 from uhlp_mcp.http import Endpoint, refusal, unauthenticated
+from uhlp_mcp.protocol import STORE_AWAY
 from uhlp_state.api_keys import TooManyKeys
 
 SHUTDOWN_SECONDS = 3.0
@@ -90,4 +92,6 @@ class NetworkDoor:
             return refusal(403, str(error))
         except NotFound as error:
             return refusal(404, str(error))
+        except UNAVAILABLE:
+            return refusal(503, STORE_AWAY, {"Retry-After": "1"})
         return await self._endpoint.handle(request, caller)

@@ -1,6 +1,8 @@
 """Doors open and close with their instances, and a hostile folder leads nowhere."""
 
 import stat
+import subprocess
+import sys
 
 from support.mcp_office import Office, listens
 from support.waiting import eventually
@@ -57,3 +59,8 @@ async def test_doors_stay_open_while_redis_is_away(office: Office) -> None:
     office.redis_server.start()
     await eventually(office.redis_server.path.exists, "Redis is back")
     assert await office.call("a0", "core.state.getRuntimeValue", key="k") == {"found": False}
+
+
+def test_the_official_sdk_is_not_imported_for_sandboxes() -> None:
+    program = "import sys, uhlp_mcp.server; sys.exit('mcp' in sys.modules or 'mcp_types' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -178,6 +178,14 @@ async def test_unknown_keys_cannot_pile_up(office: Office, monkeypatch: pytest.M
     assert (await ask(office, "/alpha", "s3cret"))[0] == 429
 
 
+async def test_without_redis_nobody_is_let_in_by_a_key(office: Office) -> None:
+    await office.publish("alpha", keys_of_api=[key("s3cret", "mcp")])
+    assert (await ask(office, "/alpha", "s3cret"))[0] == 200
+    office.redis_server.kill()
+    assert (await ask(office, "/alpha", "s3cret"))[0] == 503
+    assert (await ask(office, "", OPERATOR))[0] == 200
+
+
 async def test_probes_need_no_credential(office: Office) -> None:
     base = office.url.removesuffix("/mcp")
 
