@@ -8,7 +8,7 @@ from uhlp_cli.frame import Command, Invocation
 from uhlp_core.errors import NotFound
 from uhlp_core.ids import Deployment
 
-MAX_HOURS = 24 * 30
+MAX_HOURS = 24
 """A token cannot be taken back: what must last longer is an API key."""
 
 

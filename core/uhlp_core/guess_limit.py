@@ -14,10 +14,13 @@ class GuessLimit:
     def __init__(self) -> None:
         self._waiting = asyncio.Semaphore(MAX_FAILURES_WAITING)
 
-    async def delay(self) -> bool:
-        """Wait before a wrong guess is answered; at once False if too many wait already."""
+    async def delay(self, spent: float = 0.0) -> bool:
+        """Wait before a wrong guess is answered; at once False if too many wait already.
+
+        `spent` seconds have passed since it came: how long it was looked at tells the guesser nothing.
+        """
         if self._waiting.locked():
             return False
         async with self._waiting:
-            await asyncio.sleep(FAILURE_SECONDS)
+            await asyncio.sleep(max(0.0, FAILURE_SECONDS - spent))
         return True

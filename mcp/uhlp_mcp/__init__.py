@@ -1,1 +1,1 @@
-"""Floor 3: the sandboxes' one way out, an MCP server per instance on a Unix socket of its own."""
+"""Floor 3: the MCP server, the sandboxes' one way out, and the way to apps' tools for people's clients."""

@@ -4,6 +4,7 @@ The application is made at the first request: what nobody needs costs neither me
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -17,6 +18,8 @@ AsgiApp = Callable[
 
 START_SECONDS = 30.0
 """For making the application, imports included, on a busy machine."""
+
+_log = logging.getLogger(__name__)
 
 
 class AsgiBridge:
@@ -61,8 +64,11 @@ class AsgiBridge:
                 await self._closing.wait()
         except Exception as error:
             if started.done():
-                raise
-            started.set_exception(error)
+                _log.exception("the application has ended")
+            else:
+                started.set_exception(error)
+        finally:
+            self._app = None  # The next request tries anew.
 
 
 class _Receive:
@@ -123,8 +129,8 @@ def _scope(request: web.BaseRequest, state: dict[str, Any]) -> Message:
         "method": request.method,
         "scheme": request.scheme,
         "path": request.path,
-        "raw_path": raw_path.encode("latin-1"),
-        "query_string": query.encode("latin-1"),
+        "raw_path": raw_path.encode("utf-8", "surrogateescape"),
+        "query_string": query.encode("utf-8", "surrogateescape"),
         "root_path": "",
         "headers": [(name.lower(), value) for name, value in request.raw_headers],
         "client": None,

@@ -42,8 +42,7 @@ class Bearers:
 
 
 def credential(request: web.BaseRequest) -> str:
-    """What the client sent as `Authorization: Bearer` or as `X-API-Key`; empty if nothing."""
+    """What the client sent as `Authorization: Bearer` or as `X-API-Key`; empty if nothing, or no text."""
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip()
-    return request.headers.get("X-API-Key", "")
+    found = value.strip() if scheme.lower() == "bearer" else request.headers.get("X-API-Key", "")
+    return found if found.isprintable() else ""

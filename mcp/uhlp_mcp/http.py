@@ -75,12 +75,11 @@ class Endpoint:
         stateless = revision == protocol.STATELESS_REVISION
         if found is None or not _is_plain(request.headers, revision, found):
             return await self._fallback.handle(request, body, caller)
-        safe_names = request.raw_path.endswith(SAFE_NAMES)
         token = found.progress_token
         if token is not None and "text/event-stream" in request.headers.get("Accept", ""):
             return await _Stream(request, token).run(self._toolbox, caller, found, stateless=stateless)
         plain = await protocol.answer(
-            self._toolbox, caller, found, stateless=stateless, safe_names=safe_names
+            self._toolbox, caller, found, stateless=stateless, safe_names=wants_safe_names(request)
         )
         return web.Response(status=plain.status, body=plain.body, content_type="application/json")
 
@@ -124,6 +123,11 @@ class _Stream:
             if not self._response.prepared:
                 await self._response.prepare(self._request)
             await self._response.write(data)
+
+
+def wants_safe_names(request: web.BaseRequest) -> bool:
+    """Whether the client's address ends in SAFE_NAMES."""
+    return request.raw_path.endswith(SAFE_NAMES)
 
 
 def refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -7,6 +7,7 @@ probes of a service manager needs a credential.
 import asyncio
 import logging
 import socket
+import time
 
 from aiohttp import web
 
@@ -77,13 +78,13 @@ class NetworkDoor:
         return refusal(404, f"there is nothing here; an app's tools are at {_ROOT}/<app>")
 
     async def _answer(self, request: web.BaseRequest, target: str) -> web.StreamResponse:
-        shown = credential(request)
+        shown, came = credential(request), time.monotonic()
         try:
             caller = await self._access.caller(target, shown)
         except Unauthenticated as error:
             if shown:
                 _log.info("a credential for %r was refused", target[:80])
-                if not await self._limit.delay():
+                if not await self._limit.delay(time.monotonic() - came):
                     return refusal(429, "too many wrong credentials", {"Retry-After": "1"})
             return unauthenticated(str(error))
         except TooManyKeys as error:

@@ -77,6 +77,10 @@ class Answer:
     body: bytes
 
 
+class RpcError(Exception):
+    """The request names what is not there."""
+
+
 def read(body: bytes) -> Request | None:
     """The request in a body, or None for anything that is not one of the two, plain and well-formed."""
     try:
@@ -140,10 +144,6 @@ async def answer(
         meta = {**found.get("_meta", {}), _PREFIX + "serverInfo": server_info()}
         found = {**found, **extra, "resultType": "complete", "_meta": meta}
     return Answer(200, orjson.dumps({"jsonrpc": "2.0", "id": request.ident, "result": found}))
-
-
-class RpcError(Exception):
-    """The request names what is not there."""
 
 
 async def listing(

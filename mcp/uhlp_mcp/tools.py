@@ -209,7 +209,7 @@ class Toolbox:
                 yield tool
         for source in self.sources:
             for tool in (await source.tools(caller)).values():
-                if caller.may_use(tool.name):
+                if caller.may_use(tool.name) and tool.name not in self.core:
                     yield tool
 
     async def call(

@@ -160,6 +160,17 @@ async def test_pages_of_other_sites_are_turned_away(
     assert (await ask(office, "", OPERATOR, headers=headers))[0] == status
 
 
+@pytest.mark.parametrize(
+    "header", [b"Authorization: Bearer \xff\xfe", b"X-API-Key: \xff", b"Authorization: Bearer"]
+)
+async def test_a_credential_that_is_no_text_is_none(office: Office, header: bytes) -> None:
+    host, port = office.url.removeprefix("http://").removesuffix("/mcp").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"POST /mcp/%FF HTTP/1.1\r\nHost: localhost\r\n" + header + b"\r\nContent-Length: 0\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 401 ")
+    writer.close()
+
+
 async def test_guessing_is_slow(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guess_limit, "FAILURE_SECONDS", 30.0)
     guesses = [asyncio.create_task(ask(office, "/alpha", f"guess{number}")) for number in range(9)]

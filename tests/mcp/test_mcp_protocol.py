@@ -86,6 +86,10 @@ async def test_safe_names_are_listed_on_request_and_always_called(office: Office
     _, document = await office.post("a0", message, path="/mcp?names=safe")
     names = [tool["name"] for tool in document["result"]["tools"]]
     assert names == [name.replace(".", "__") for name in TOOLS]
+    old = {"MCP-Protocol-Version": "2024-11-05"}
+    assert (await office.post("a0", message, path="/mcp?names=safe", headers=old))[1]["result"]["tools"][0][
+        "name"
+    ] == names[0]
     assert await office.call("a0", "core__state__getRuntimeValue", key="k") == {"found": False}
 
 

@@ -24,6 +24,7 @@ class Poem:
     """A tool whose steps the test decides."""
 
     def __init__(self) -> None:
+        self.begun = asyncio.Event()
         self.go_on = asyncio.Event()
         self.cancelled = asyncio.Event()
 
@@ -36,6 +37,7 @@ class Poem:
         if not given.get("silent"):
             await emit("roses\nare ")
             await emit("red")
+        self.begun.set()
         try:
             await self.go_on.wait()
         except asyncio.CancelledError:
@@ -141,8 +143,7 @@ async def test_a_client_that_hangs_up_cancels_its_call(silent: bool) -> None:
             )
             if silent:
                 async with asyncio.timeout(10):
-                    while not poem.go_on._waiters:
-                        await asyncio.sleep(0.01)
+                    await poem.begun.wait()
                 waiting.cancel()
             else:
                 (await waiting).close()

@@ -50,7 +50,14 @@ def _install(folder: Path) -> None:
         made.mkdir()
         for file in ("package.json", "package-lock.json"):
             shutil.copy(MANIFESTS / file, made / file)
-        command = ["npm", "ci", "--omit-lockfile-registry-resolved", "--no-audit", "--no-fund"]
+        command = [
+            "npm",
+            "ci",
+            "--omit-lockfile-registry-resolved",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+        ]
         subprocess.run(command, cwd=made, check=True, capture_output=True, timeout=300)
         if not folder.exists():
             made.rename(folder)
