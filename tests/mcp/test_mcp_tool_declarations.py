@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -52,6 +52,7 @@ SCHEMAS = st.recursive(
 )
 
 
+@settings(deadline=None, max_examples=200)
 @given(objects(SCHEMAS), DOCUMENTS)
 def test_a_quick_yes_is_always_right(schema: dict[str, Any], document: Any) -> None:
     if compile_quick(schema)(document):
