@@ -4,6 +4,7 @@ Whatever fails before somebody is known looks the same: it tells nobody which ap
 """
 
 import hmac
+import re
 from collections.abc import Iterable
 
 from uhlp_core.errors import InvalidInput, NotFound, UhlpError, Unavailable
@@ -12,13 +13,16 @@ from uhlp_core.settings import Settings
 from uhlp_core.tokens import Unauthenticated
 from uhlp_mcp.bearers import Bearers
 from uhlp_mcp.served import Served
-from uhlp_mcp.tools import Caller
+from uhlp_mcp.tools import EVERYTHING, Caller
 from uhlp_state.api_keys import ApiKeys
 
 PERMISSION = "mcp"
 """An API key's permission: alone it opens the app's own tools; `mcp:<tool>`, `mcp:<prefix>*` name others."""
 
 OWN_TOOLS = "app.*"
+
+_TOKEN = re.compile(r"eyJ[\w-]*\.[\w-]*\.[\w-]*")
+"""A signed token: three parts, the first of them a JSON object. What `uhlp key` makes has no dots."""
 
 
 class Forbidden(UhlpError):
@@ -49,7 +53,7 @@ class Access:
             raise Unauthenticated("send an API key of the app, or a token, as Authorization: Bearer")
         if self._operator and hmac.compare_digest(credential.encode(), self._operator.encode()):
             return await self._served_caller(target) if target else Caller(PLATFORM_APP, PLATFORM_APP)
-        if credential.count(".") == 2:
+        if _TOKEN.fullmatch(credential):
             return self._bearer(target, credential)
         return await self._key_holder(target, credential)
 
@@ -69,8 +73,7 @@ class Access:
             app = Deployment.parse(target).app
             defined = (await self._served.snapshot(app)).security.api_keys
         except (InvalidInput, Unavailable):
-            defined = ()
-            app = target
+            app, defined = target, ()
         found = await self._api_keys.find(app, defined, key)
         if found is None:
             raise Unauthenticated("the key is not valid here, or not any more")
@@ -79,14 +82,13 @@ class Access:
             raise Forbidden("this key may not use MCP; the permission `mcp` in security_config.yaml lets it")
         return await self._served_caller(target, scopes)
 
-    async def _served_caller(self, target: str, scopes: frozenset[str] | None = None) -> Caller:
+    async def _served_caller(self, target: str, scopes: frozenset[str] = EVERYTHING) -> Caller:
         try:
             deployment = Deployment.parse(target)
             await self._served.snapshot(deployment.id)
         except (InvalidInput, Unavailable):
             raise _no_app() from None
-        caller = Caller(deployment.app, deployment.id)
-        return caller if scopes is None else Caller(deployment.app, deployment.id, scopes=scopes)
+        return Caller(deployment.app, deployment.id, scopes=scopes)
 
 
 def scopes_of(permissions: Iterable[str]) -> frozenset[str]:

@@ -27,7 +27,7 @@ MAX_DETAIL = 200
 """Characters of one violation, which quotes the caller's data."""
 
 EVERYTHING = frozenset({"*"})
-"""The scopes of a sandbox: every tool of its own app."""
+"""The scopes of a sandbox and of the operator: every tool of the app."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 

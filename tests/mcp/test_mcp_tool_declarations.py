@@ -1,14 +1,15 @@
 """What a tool may be called; and the quick check of arguments, which may never say yes in error."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from uhlp_mcp.quick_check import compile_quick
-from uhlp_mcp.tools import Caller, InvalidArguments, Tool, by_name, safe_name
+from uhlp_mcp.tools import Caller, InvalidArguments, Tool, Toolbox, UnknownTool, by_name, safe_name
 
 NAMES = st.sampled_from(["a", "b", "c"])
 LEAVES = st.one_of(
@@ -51,6 +52,7 @@ SCHEMAS = st.recursive(
 )
 
 
+@settings(deadline=None, max_examples=200)
 @given(objects(SCHEMAS), DOCUMENTS)
 def test_a_quick_yes_is_always_right(schema: dict[str, Any], document: Any) -> None:
     if compile_quick(schema)(document):
@@ -110,3 +112,28 @@ def test_arguments_are_not_asked_for_in_headers() -> None:
             "x-mcp-header": {"type": "string"},
         },
     }
+
+
+class OfApps:
+    """A source with other tools for each app."""
+
+    async def tools(self, caller: Caller) -> Mapping[str, Tool]:
+        return by_name([tool(f"app.{caller.app}.greet"), tool("core.shared")])
+
+
+async def test_sources_add_each_callers_own_tools_within_its_scopes() -> None:
+    shared = tool("core.shared")
+    toolbox = Toolbox.of([shared, tool("core.other")], [OfApps()])
+    everything, own = Caller("shop", "shop"), Caller("shop", "shop", scopes=frozenset({"app.*"}))
+
+    async def names(caller: Caller) -> list[str]:
+        return [one.name async for one in toolbox.visible(caller)]
+
+    assert await names(everything) == ["core.other", "core.shared", "app.shop.greet"]
+    assert await names(own) == ["app.shop.greet"]
+    assert await names(Caller("blog", "blog", scopes=frozenset())) == []
+    assert (await toolbox.find(own, "app__shop__greet")).name == "app.shop.greet"
+    assert await toolbox.find(everything, "core.shared") is shared
+    for caller, name in ((own, "core.shared"), (everything, "app.blog.greet"), (own, "app.shop")):
+        with pytest.raises(UnknownTool):
+            await toolbox.find(caller, name)
