@@ -113,8 +113,6 @@ class Front:
             raise Problem(
                 503, "APP_SUSPENDED", "this app is suspended for now", headers={"Retry-After": "60"}
             )
-        if table.on_demand:
-            self._demand.note(table.deployment)
         path, _, query = target.path.partition("?")
         method = request.method
         match = table.routes.match(path, method) if method in METHODS else None
