@@ -90,7 +90,12 @@ class Fleet:
         for name, held in self.held.items():
             if document := documents.get(name):
                 held.standby = document.state == "standby"
-                held.state = "draining" if document.state == "draining" else held.state
+                if document.state == "draining":
+                    held.state = "draining"
+                elif held.standby and document.lanes:
+                    # It was up: it may be needed before anybody finds the time to ask it again.
+                    held.state = "ready"
+                    held.lanes, held.prepared = document.lanes, document.prepared
         counts = Counter(
             (document.pool, document.spec)
             for document in documents.values()
@@ -145,17 +150,22 @@ class Fleet:
                     found[key] = _replacing(found[key], serving, preview=preview)
         return list(found.values())
 
-    def assign(self, wants: Iterable[Want]) -> None:
-        """Let those that stand by take the places that are free, and those too many stand by."""
+    def assign(self, wants: Iterable[Want]) -> bool:
+        """Let those that stand by take the places that are free, and those too many stand by.
+
+        Returns whether any took a place.
+        """
+        called = False
         for want in wants:
             serving = self.serving(want.pool, want.spec)
             standing_by = self.standing_by(want.pool, want.spec)
             free = max(0, want.count - len(serving))
             for held in [held for held in standing_by if held.state == "ready"][:free]:
-                held.standby = False
+                held.standby, called = False, True
             wanting = max(0, want.standby - len(standing_by))
             for held in [held for held in serving[want.count :] if held.state == "ready"][:wanting]:
                 held.standby = True
+        return called
 
     def lacks_standby(self, want: Want, tree: str) -> bool:
         """Whether fewer stand by, up and with this tree loaded, than should."""

@@ -116,8 +116,8 @@ class Sandboxes:
         await self._bury_the_dead(key, fleet)
         look = await self._rescale(wanted, fleet, _eligible(wanted, routes, refused))
         wants = fleet.wants(_eligible(wanted, routes, refused), routes, preview=wanted.on_demand)
-        fleet.assign(wants)
-        await self._publish(key, fleet)  # Those that stood by serve before others are started.
+        if fleet.assign(wants) and not fleet.starting():
+            await self._publish(key, fleet)  # They serve before others are started in their stead.
         pause = await self._start_missing(wanted, fleet, wants)
         await self._become_ready(wanted, fleet)
         refused |= await self._load_revisions(wanted, fleet, refused)
