@@ -57,7 +57,10 @@ class Watched:
         """Wait until there are exactly so many, and no others; returns those that serve."""
 
         def there() -> bool:
-            states = sorted(one["state"] for one in self.documents())
+            documents = self.documents()
+            states = sorted(one["state"] for one in documents)
+            if not all(one["prepared"] for one in documents):
+                return False
             return states == ["ready"] * ready + ["standby"] * standby and len(self.routed()) == ready
 
         wait_until(there, f"{ready} serve and {standby} stand by")
