@@ -16,7 +16,7 @@ import orjson
 from uhlp_core import events, keys, store, wake
 from uhlp_core.home import Home
 from uhlp_core.ids import Deployment
-from uhlp_core.store import Store
+from uhlp_core.store import UNAVAILABLE, Store
 from uhlp_reconcilers.backends.protocol import BackendError, InstanceSpec, SandboxBackend
 from uhlp_reconcilers.fleet import Crashes, Fleet, Want
 from uhlp_reconcilers.gateways import gateways_behind
@@ -112,6 +112,8 @@ class Sandboxes:
         refused = {entry["commit"]: entry["message"] for entry in map(orjson.loads, raw_refused.values())}
         told = {gateway.decode(): LoadDoc.from_json(orjson.loads(raw)) for gateway, raw in raw_loads.items()}
         fleet.loads = newest_loads(fleet.loads, told, time.time())
+        if outdated := told.keys() - fleet.loads.keys():
+            await self._redis.hdel(keys.load(key), *outdated)
 
         await self._bury_the_dead(key, fleet)
         look = await self._rescale(wanted, fleet, _eligible(wanted, routes, refused))
@@ -126,18 +128,19 @@ class Sandboxes:
         _retire(list(fleet.held.values()) if wanted.suspended else fleet.surplus(wants))
         await self._publish(key, fleet)
         await self._remove_drained(fleet, routes)
+        if eligible:
+            look = _sooner(look, self._supply_standby(wanted, eligible[0], fleet, wants))
         if wanted.head in refused:
             raise Stalled(
                 "HandlersNotLoadable",
                 refused[wanted.head],
                 attempted=wanted.head,
                 applied=wanted.revisions[1].commit if len(wanted.revisions) > 1 else None,
+                again_after=look,
             )
         if pause is not None:
             message = "instances die soon after their start; see `uhlp logs`"
             raise Retry("InstancesCrashing", message, after=pause, attempted=wanted.head)
-        if eligible:
-            look = _sooner(look, self._supply_standby(wanted, eligible[0], fleet, wants))
         return _outcome(wanted, fleet, wants, look)
 
     async def _rescale(self, wanted: RegistryDoc, fleet: Fleet, revisions: list[Revision]) -> float | None:
@@ -170,7 +173,8 @@ class Sandboxes:
             await self._backend.remove(instance, grace=0)
             del fleet.held[instance.instance]
             if held.state != "draining":
-                fleet.restarts[instance.pool] = fleet.restarts.get(instance.pool, 0) + 1
+                if not held.standby:
+                    fleet.restarts[instance.pool] = fleet.restarts.get(instance.pool, 0) + 1
                 crashes = fleet.crashes.setdefault((instance.pool, held.standby), Crashes())
                 crashes.note(time.time() - instance.started_at)
                 await self._tell_exit(key, held)
@@ -289,15 +293,16 @@ class Sandboxes:
 
         Returns the pause before one may be started again in a pool where they do not come up.
         """
-        lacking = [want for want in wants if fleet.lacks_standby(want, revision.tree)]
-        pauses = [
-            fleet.crashes[want.pool, True].pause for want in lacking if (want.pool, True) in fleet.crashes
+        lacking = [
+            (want, fleet.crashes.get((want.pool, True), Crashes()).pause)
+            for want in wants
+            if fleet.lacks_standby(want, revision.tree)
         ]
-        able = [want for want in lacking if not fleet.crashes.get((want.pool, True), Crashes()).pause]
+        able = [want for want, pause in lacking if not pause]
         if able and not fleet.supplying:
             fleet.supplying = True
             self._in_background(self._supply(wanted, revision, fleet, able), f"standby:{wanted.deployment}")
-        return min((pause for pause in pauses if pause), default=None)
+        return min((pause for _, pause in lacking if pause), default=None)
 
     async def _supply(self, wanted: RegistryDoc, revision: Revision, fleet: Fleet, wants: list[Want]) -> None:
         try:
@@ -306,15 +311,15 @@ class Sandboxes:
                 for _ in range(missing):
                     await self._start(wanted, fleet, want, standby=True)
                 for held in fleet.standing_by(want.pool, want.spec):
-                    await self._load_standby(wanted, revision, fleet, held)
-        except BackendError as error:
+                    await self._load_standby(wanted, revision, held)
+        except (BackendError, *UNAVAILABLE) as error:
             log.warning("nothing stands by: %s", error, extra={"deployment": wanted.deployment})
-            fleet.crashes.setdefault((want.pool, True), Crashes()).note(0)
+            fleet.crashes.setdefault((want.pool, True), Crashes()).note(lived=0)
         finally:
             fleet.supplying = False
-            self.enqueue(wanted.deployment)
+        self.enqueue(wanted.deployment)
 
-    async def _load_standby(self, wanted: RegistryDoc, revision: Revision, fleet: Fleet, held: Held) -> None:
+    async def _load_standby(self, wanted: RegistryDoc, revision: Revision, held: Held) -> None:
         try:
             if held.state == "starting":
                 await become_ready(held)
@@ -324,7 +329,7 @@ class Sandboxes:
         except Retry as failure:
             context = {"deployment": wanted.deployment, "pool": held.instance.pool}
             log.warning("%s cannot stand by: %s", held.instance.instance, failure, extra=context)
-            # It counts as one that died young when it is buried.
+            # Its end counts as a crash, so the next one may have to wait.
             await self._backend.remove(held.instance, grace=0)
 
     async def _quarantine(self, deployment: str, revision: Revision, message: str) -> None:
