@@ -45,6 +45,8 @@ class Held:
     restarts: int = 0
     missed: int = 0
     """Health checks in a row without an answer."""
+    died: bool = False
+    """Whether it ended by itself."""
     removing: bool = False
 
     @property

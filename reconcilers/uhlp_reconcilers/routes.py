@@ -118,10 +118,11 @@ def _choose(
     for revision in wanted.revisions:
         if revision.tree in refused:
             continue
-        # What is in force need not prove itself again: that one of its instances has died is no reason to
-        # go back to another revision.
-        others = {} if revision.commit == current else routed
-        if wanted.suspended or not list(_unready(revision, instances, others, preview=wanted.on_demand)):
+        # What is in force need not prove itself again: that its instances have died is no reason to go back
+        # to an older revision, some of whose instances may not have gone yet.
+        if revision.commit == current or wanted.suspended:
+            return revision
+        if not list(_unready(revision, instances, routed, preview=wanted.on_demand)):
             return revision
     return next((revision for revision in wanted.revisions if revision.commit == current), None)
 

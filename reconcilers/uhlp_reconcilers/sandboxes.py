@@ -5,6 +5,7 @@ out of the routes, and removed once no gateway sends it requests. Knows nothing 
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
@@ -17,7 +18,7 @@ from uhlp_core import events, keys, store, wake
 from uhlp_core.home import Home
 from uhlp_core.ids import Deployment
 from uhlp_core.store import UNAVAILABLE, Store
-from uhlp_reconcilers.backends.protocol import BackendError, InstanceSpec, SandboxBackend
+from uhlp_reconcilers.backends.protocol import BackendError, Instance, InstanceSpec, SandboxBackend
 from uhlp_reconcilers.fleet import Crashes, Fleet, Want
 from uhlp_reconcilers.gateways import gateways_behind
 from uhlp_reconcilers.instances import Held, RevisionRefused, become_ready, is_healthy, prepare
@@ -115,7 +116,7 @@ class Sandboxes:
         if outdated := told.keys() - fleet.loads.keys():
             await self._redis.hdel(keys.load(key), *outdated)
 
-        await self._bury_the_dead(key, fleet)
+        self._note_deaths(fleet)
         look = await self._rescale(wanted, fleet, _eligible(wanted, routes, refused))
         wants = fleet.wants(_eligible(wanted, routes, refused), routes, preview=wanted.on_demand)
         if fleet.assign(wants) and not fleet.starting():
@@ -166,21 +167,19 @@ class Sandboxes:
         await self._redis.delete(keys.instances(key), keys.quarantine(key), keys.load(key))
         return Gone()
 
-    async def _bury_the_dead(self, key: str, fleet: Fleet) -> None:
-        for held in [held for held in fleet.held.values() if not held.instance.alive]:
-            instance = held.instance
-            # First, since a backend that cannot do it now is asked again.
-            await self._backend.remove(instance, grace=0)
-            del fleet.held[instance.instance]
-            if held.state != "draining":
+    def _note_deaths(self, fleet: Fleet) -> None:
+        """Take those that died out of use: others take their places before anybody cleans up after them."""
+        for held in fleet.held.values():
+            if not held.instance.alive and held.state != "draining":
+                instance = held.instance
+                held.state, held.died = "draining", True
                 if not held.standby:
                     fleet.restarts[instance.pool] = fleet.restarts.get(instance.pool, 0) + 1
                 crashes = fleet.crashes.setdefault((instance.pool, held.standby), Crashes())
                 crashes.note(time.time() - instance.started_at)
-                await self._tell_exit(key, held)
 
-    async def _tell_exit(self, key: str, held: Held) -> None:
-        instance = held.instance
+    async def _tell_exit(self, instance: Instance) -> None:
+        key = instance.deployment
         reason = instance.exit_reason or "ended while no daemon looked"
         log.warning(
             "instance %s: %s",
@@ -362,9 +361,12 @@ class Sandboxes:
         except BackendError as error:
             log.warning("%s is not removed yet: %s", instance.instance, error, extra=context)
             held.removing = False  # It is draining still, so the next run tries again.
-        else:
-            fleet.held.pop(instance.instance, None)
-            log.info("removed %s", instance.instance, extra=context)
+            return
+        fleet.held.pop(instance.instance, None)
+        log.info("removed %s", instance.instance, extra=context)
+        if held.died:
+            with contextlib.suppress(*UNAVAILABLE):
+                await self._tell_exit(instance)
         self.enqueue(instance.deployment)
 
     async def _publish(self, key: str, fleet: Fleet) -> None:
