@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 DRAIN_SECONDS = 30.0
 """What an instance may take to finish its requests before it is stopped."""
 
+DRAINING_LOOK_SECONDS = 1.0
+"""How soon to look again at instances that could not be removed yet."""
+
 MAX_MISSED_HEALTH_CHECKS = 2
 
 
@@ -111,18 +114,16 @@ class Sandboxes:
             return await self._dismantle(key, fleet, routes)
         wanted = RegistryDoc.from_json(orjson.loads(raw_wanted))
         refused = {entry["commit"]: entry["message"] for entry in map(orjson.loads, raw_refused.values())}
-        told = {gateway.decode(): LoadDoc.from_json(orjson.loads(raw)) for gateway, raw in raw_loads.items()}
-        fleet.loads = newest_loads(fleet.loads, told, time.time())
-        if outdated := told.keys() - fleet.loads.keys():
-            await self._redis.hdel(keys.load(key), *outdated)
-
+        await self._note_loads(key, fleet, raw_loads)
         self._note_deaths(fleet)
         look = await self._rescale(wanted, fleet, _eligible(wanted, routes, refused))
         wants = fleet.wants(_eligible(wanted, routes, refused), routes, preview=wanted.on_demand)
         if fleet.assign(wants) and not fleet.starting():
             await self._publish(key, fleet)  # They serve before others are started in their stead.
-        pause = await self._start_missing(wanted, fleet, wants)
-        await self._become_ready(wanted, fleet)
+        # What one pool lacks must not keep the others from being healed: it is said at the end.
+        failures = await self._start_missing(wanted, fleet, wants)
+        failures += await self._become_ready(wanted, fleet)
+        self._note_deaths(fleet)
         refused |= await self._load_revisions(wanted, fleet, refused)
         eligible = _eligible(wanted, routes, refused)
         wants = fleet.wants(eligible, routes, preview=wanted.on_demand)
@@ -131,6 +132,10 @@ class Sandboxes:
         await self._remove_drained(fleet, routes)
         if eligible:
             look = _sooner(look, self._supply_standby(wanted, eligible[0], fleet, wants))
+        if any(held.state == "draining" for held in fleet.held.values()):
+            look = _sooner(look, DRAINING_LOOK_SECONDS)
+        if failures:
+            raise failures[0]
         if wanted.head in refused:
             raise Stalled(
                 "HandlersNotLoadable",
@@ -139,10 +144,13 @@ class Sandboxes:
                 applied=wanted.revisions[1].commit if len(wanted.revisions) > 1 else None,
                 again_after=look,
             )
-        if pause is not None:
-            message = "instances die soon after their start; see `uhlp logs`"
-            raise Retry("InstancesCrashing", message, after=pause, attempted=wanted.head)
         return _outcome(wanted, fleet, wants, look)
+
+    async def _note_loads(self, key: str, fleet: Fleet, raw: Mapping[bytes, bytes]) -> None:
+        told = {gateway.decode(): LoadDoc.from_json(orjson.loads(load)) for gateway, load in raw.items()}
+        fleet.loads = newest_loads(fleet.loads, told, time.time())
+        if outdated := told.keys() - fleet.loads.keys():
+            await self._redis.hdel(keys.load(key), *outdated)
 
     async def _rescale(self, wanted: RegistryDoc, fleet: Fleet, revisions: list[Revision]) -> float | None:
         """Follow the load, and tell of every change. Returns the seconds until the next look, if any."""
@@ -205,23 +213,31 @@ class Sandboxes:
             events.record(pipe, event)
             await pipe.execute()
 
-    async def _start_missing(self, wanted: RegistryDoc, fleet: Fleet, wants: list[Want]) -> float | None:
-        """Start what lacks, all pools at once. Returns the pause before a crashing pool may start again."""
-        pause: float | None = None
+    async def _start_missing(self, wanted: RegistryDoc, fleet: Fleet, wants: list[Want]) -> list[Retry]:
+        """Start what lacks, all pools at once. Returns why some could not be started."""
+        failures = []
         starting = []
         for want in wants:
             crashes = fleet.crashes.get((want.pool, False), Crashes())
             missing = want.count - len(fleet.serving(want.pool, want.spec))
             if missing > 0 and crashes.pause:
-                pause = max(pause or 0.0, crashes.pause)
+                message = f"instances of pool {want.pool} die soon after their start; see `uhlp logs`"
+                failures.append(
+                    Retry("InstancesCrashing", message, after=crashes.pause, attempted=wanted.head)
+                )
                 continue
             starting += [
                 asyncio.create_task(self._start(wanted, fleet, want), name=f"start:{want.pool}")
                 for _ in range(missing if want.at_once else min(missing, 1))
             ]
         # Shielded: an instance that was created must be on our books, whoever loses interest meanwhile.
-        await asyncio.gather(*(asyncio.shield(task) for task in starting))
-        return pause
+        shielded = (asyncio.shield(task) for task in starting)
+        for result in await asyncio.gather(*shielded, return_exceptions=True):
+            if isinstance(result, BackendError):
+                failures.append(Retry("SandboxBackendFailed", str(result), attempted=wanted.head))
+            elif isinstance(result, BaseException):
+                raise result
+        return failures
 
     async def _start(self, wanted: RegistryDoc, fleet: Fleet, want: Want, *, standby: bool = False) -> None:
         spec = InstanceSpec(
@@ -246,19 +262,18 @@ class Sandboxes:
         context = {"deployment": wanted.deployment, "pool": want.pool}
         log.info("started %s", instance.instance, extra=context)
 
-    async def _become_ready(self, wanted: RegistryDoc, fleet: Fleet) -> None:
-        """Wait for what is starting; replace what does not come up. Raises Retry."""
+    async def _become_ready(self, wanted: RegistryDoc, fleet: Fleet) -> list[Retry]:
+        """Wait for what is starting; remove what does not come up, and return why it does not."""
         starting = fleet.starting()
         results = await asyncio.gather(*map(become_ready, starting), return_exceptions=True)
-        failed: Retry | None = None
+        failures = []
         for held, result in zip(starting, results, strict=True):
             if isinstance(result, Retry):
                 await self._backend.remove(held.instance, grace=0)
-                failed = Retry(result.reason, str(result), attempted=wanted.head)
+                failures.append(Retry(result.reason, str(result), attempted=wanted.head))
             elif isinstance(result, BaseException):
                 raise result
-        if failed:
-            raise failed
+        return failures
 
     async def _load_revisions(
         self, wanted: RegistryDoc, fleet: Fleet, refused: Mapping[str, str]
@@ -454,8 +469,6 @@ def _outcome(wanted: RegistryDoc, fleet: Fleet, wants: list[Want], look: float |
             return Waiting("ReplacingInstances", message, attempted=wanted.head, again_after=0.0)
     draining = sum(1 for held in fleet.held.values() if held.state == "draining")
     standby = sum(1 for held in fleet.held.values() if held.standby and held.state != "draining")
-    if draining:
-        look = _sooner(look, 1.0)
     message = f"{len(fleet.held) - draining - standby} instance(s)"
     message += f", {standby} standing by" if standby else ""
     message += f", {draining} draining" if draining else ""
