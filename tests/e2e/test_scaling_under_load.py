@@ -218,3 +218,19 @@ def test_one_that_stands_by_replaces_one_that_died(fast: Platform, watch: Callab
     clone.deploy(app_files("spared", SLOW, mode="server", pool=pool + "      timeoutSeconds: 7\n"))
     wait_until(lambda: not known & {one["instance"] for one in watched.documents()}, "all are new")
     watched.becomes(ready=1, standby=1)
+
+
+def test_the_old_instances_are_healed_though_the_new_ones_cannot_be_started(
+    fast: Platform, watch: Callable[[str], Watched]
+) -> None:
+    clone = fast.create("healed", app_files("healed", SLOW, mode="server"))
+    watched = watch("healed")
+    before = watched.becomes(ready=1)
+    missing = "      isolation: docker\n      dockerImage: nothing/here\n"
+    clone.commit(app_files("healed", SLOW, mode="server", pool=missing))
+    assert clone.push("--push-option=no-wait", "origin", "HEAD:main").code == 0
+    wait_until(lambda: "SandboxBackendFailed" in fast.uhlp("status", "healed").out, "it is said why")
+    (dying,) = watched.documents()
+    os.kill(dying["pid"], signal.SIGKILL)
+    wait_until(lambda: watched.routed() and not watched.routed() & before, "another serves")
+    assert fast.answer("healed") == {"answer": "here"}
