@@ -12,7 +12,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-MEASUREMENTS = ("push_to_live", "gateway_hop", "execution_modes", "mcp_tools_call", "idle_cost")
+MEASUREMENTS = (
+    "push_to_live",
+    "gateway_hop",
+    "execution_modes",
+    "mcp_tools_call",
+    "idle_cost",
+    "container_ready",
+    "docker_warm",
+    "rolling_replacement",
+)
 
 
 def main() -> None:

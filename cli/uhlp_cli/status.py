@@ -93,7 +93,7 @@ def _overview(home: Home, views: list[DeploymentView]) -> None:
                 one.word,
                 short(one.conditions.applied),
                 short(one.conditions.attempted),
-                str(len(one.instances)),
+                str(sum(1 for found in one.instances if found["state"] != "standby")),
                 one.conditions.reason,
                 one.conditions.message.partition("\n")[0],
             )

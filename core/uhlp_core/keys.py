@@ -29,8 +29,9 @@ def acks(deployment: str) -> str:
     return f"uhlp:acks:{deployment}"
 
 
-def demand(deployment: str) -> str:
-    return f"uhlp:demand:{deployment}"
+def load(deployment: str) -> str:
+    """Hash: gateway id → what its pools of the deployment have to do (`LoadDoc`)."""
+    return f"uhlp:load:{deployment}"
 
 
 def status(deployment: str) -> str:
@@ -56,4 +57,4 @@ def runtime(deployment: str, key: str) -> str:
 
 def of_deployment(deployment: str) -> tuple[str, ...]:
     """All that describes a deployment, but not its runtime state: goes when the deployment is gone."""
-    return tuple(make(deployment) for make in (registry, instances, quarantine, routes, acks, demand, status))
+    return tuple(make(deployment) for make in (registry, instances, quarantine, routes, acks, load, status))

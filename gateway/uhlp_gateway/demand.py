@@ -1,21 +1,31 @@
-"""Wakes deployments whose instances are started by the first request, and keeps them awake while used.
+"""Tells Redis what the pools have to do, so that instances are started and stopped for it, and holds requests
+for which none runs.
 
-A request only notes a name in a set; a task tells Redis. Redis forgets by itself when nobody asks any more.
+Only pools whose number of instances may change are told of, and only while there is traffic: once a second,
+at once when a queue forms, and one last time when the traffic has ended.
 """
 
 import asyncio
+import contextlib
 import logging
+import math
+import time
 
 import orjson
 
-from uhlp_core import keys, wake
+from uhlp_core import keys, store, wake
 from uhlp_core.store import UNAVAILABLE, Store
-from uhlp_gateway.lanes import Lane, Pool, PoolBusy
+from uhlp_gateway.lanes import Lane, Pool, PoolBusy, PoolSet
 from uhlp_gateway.problems import Problem
 from uhlp_gateway.table import Table
+from uhlp_gateway.tables import Tables
+from uhlp_state.documents import LOAD_SECONDS, LoadDoc, PoolLoad
 
-REFRESH_SECONDS = 3.0
-"""How often the demand of a deployment in use is renewed."""
+TELL_SECONDS = 1.0
+"""How often the load of pools in use is told."""
+
+LEAST_PAUSE = 0.05
+"""Between two accounts, however often a queue forms and empties."""
 
 HOLD_SECONDS = 15.0
 """How long a request waits for a sleeping deployment to come up."""
@@ -27,35 +37,34 @@ _log = logging.getLogger(__name__)
 
 
 class Demand:
-    """What was asked for since the last word to Redis."""
+    """The load of this gateway's pools, as others are told of it."""
 
-    def __init__(self, store: Store, idle_seconds: float) -> None:
-        self._store = store
-        self._expiry = max(1, round(idle_seconds))
-        self._used: set[str] = set()
-
-    def note(self, deployment: str) -> None:
-        """A deployment that sleeps when unused is in use."""
-        self._used.add(deployment)
+    def __init__(self, redis: Store, tables: Tables) -> None:
+        self._store = redis
+        self._tables = tables
+        self._told_busy: set[str] = set()
+        """Deployments of which Redis was last told that they are in use."""
 
     async def run(self) -> None:
-        """Renew the demand for what is in use, for ever."""
+        """Tell the load of what is in use, for ever."""
+        queueing = self._tables.queueing
         while True:
-            await asyncio.sleep(REFRESH_SECONDS)
-            used, self._used = self._used, set()
-            try:
-                for deployment in used:
-                    await self._store.set(keys.demand(deployment), b"{}", ex=self._expiry)
-            except UNAVAILABLE as error:
-                self._used |= used
-                _log.debug("Redis is away: %s", error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(queueing.wait(), TELL_SECONDS)
+            queueing.clear()
+            loads = self._measure()
+            if loads:
+                try:
+                    await self._tell(loads)
+                except UNAVAILABLE as error:
+                    _log.debug("Redis is away: %s", error)
+                await asyncio.sleep(LEAST_PAUSE)
 
     async def hold(self, table: Table, pool: Pool) -> Lane:
-        """Ask for an instance and wait in the pool's queue until it is there.
+        """Wait in the pool's queue, which is what asks for an instance, until one is there.
 
         Raises Problem: 503 if the revision was refused, if the queue is full, or after HOLD_SECONDS.
         """
-        await self._ask(table.deployment)
         waiting = asyncio.ensure_future(pool.wait(HOLD_SECONDS))
         try:
             while not (await asyncio.wait({waiting}, timeout=QUARANTINE_POLL_SECONDS))[0]:
@@ -72,14 +81,24 @@ class Demand:
             if not waiting.done():
                 waiting.cancel()
 
-    async def _ask(self, deployment: str) -> None:
-        try:
-            async with self._store.pipeline(transaction=False) as pipe:
-                pipe.set(keys.demand(deployment), b"{}", ex=self._expiry)
+    def _measure(self) -> dict[str, LoadDoc]:
+        """The load by deployment, of those that are in use or have just ceased to be."""
+        now = time.time()
+        all_pools = self._tables.pools
+        busy = {deployment for deployment, pools in all_pools.items() if _busy(pools)}
+        told, self._told_busy = self._told_busy, busy
+        return {
+            deployment: LoadDoc(now, _measure(all_pools[deployment]))
+            for deployment in busy | (told & all_pools.keys())
+        }
+
+    async def _tell(self, loads: dict[str, LoadDoc]) -> None:
+        async with self._store.pipeline(transaction=False) as pipe:
+            for deployment, load in loads.items():
+                pipe.hset(keys.load(deployment), self._tables.gateway_id, store.dumps(load.to_json()))
+                pipe.expire(keys.load(deployment), math.ceil(LOAD_SECONDS))
                 wake.nudge(pipe, "demand", deployment)
-                await pipe.execute()
-        except UNAVAILABLE as error:
-            _log.warning("cannot ask for an instance: %s", error, extra={"deployment": deployment})
+            await pipe.execute()
 
     async def _check_quarantine(self, table: Table) -> None:
         try:
@@ -93,6 +112,14 @@ class Demand:
                 f"{table.deployment} at {table.commit:.7} cannot run: {_reason(raw)}",
                 headers={"Retry-After": "30"},
             )
+
+
+def _busy(pools: PoolSet) -> bool:
+    return any(pool.busy for pool in pools.by_name.values() if pool.limits.elastic)
+
+
+def _measure(pools: PoolSet) -> dict[str, PoolLoad]:
+    return {name: pool.measure() for name, pool in pools.by_name.items() if pool.limits.elastic}
 
 
 def _reason(raw: bytes) -> str:

@@ -17,7 +17,7 @@ from uhlp_gateway.access_log import CLIENT_GONE, AccessLine, AccessLog
 from uhlp_gateway.body import read_body
 from uhlp_gateway.execute import Job
 from uhlp_gateway.http_server import Request, Response
-from uhlp_gateway.performer import Performer, check_request
+from uhlp_gateway.performer import Performer, check_admission, check_request
 from uhlp_gateway.platform_pages import PlatformPages
 from uhlp_gateway.problems import REQUEST_ID_HEADER, SERVER, Problem, printable, problem_response
 from uhlp_gateway.request_data import request_data
@@ -112,7 +112,7 @@ class Front:
         if not target.path:
             return _redirect(exchange, "/", exchange.path.partition("?")[2])
         exchange.path = target.path
-        self._performer.admit(table)
+        check_admission(table)
         path, _, query = target.path.partition("?")
         method = request.method
         match = table.routes.match(path, method) if method in METHODS else None

@@ -23,7 +23,7 @@ from uhlp_gateway.access_log import CLIENT_GONE, AccessLine, AccessLog
 from uhlp_gateway.body import read_body
 from uhlp_gateway.execute import POOL_BUSY, Job
 from uhlp_gateway.http_server import HttpServer, Request, Response
-from uhlp_gateway.performer import Performer, check_request
+from uhlp_gateway.performer import Performer, check_admission, check_request
 from uhlp_gateway.problems import Problem, problem_response
 from uhlp_gateway.respond import BadResult, respond_inside
 from uhlp_gateway.table import Component, Table
@@ -137,7 +137,7 @@ class InsideDoor:
         table = self._tables.by_deployment.get(call.deployment)
         if table is None:
             raise Problem(503, "NOT_SERVED", "the app is not served at the moment; try again")
-        self._performer.admit(table)
+        check_admission(table)
         component = table.components.get(call.component)
         if component is None:
             raise Problem(404, "COMPONENT_NOT_FOUND", f"{table.app} has no component {call.component[:80]!r}")

@@ -7,14 +7,16 @@ outlives the tables that name it, so that requests under way finish on their lan
 import asyncio
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import orjson
 
 from uhlp_core.unix_http import Connection, connect
+from uhlp_gateway.load import Meter
 from uhlp_state.documents import Lane as LaneDoc
+from uhlp_state.documents import PoolLoad
 
 SET_ASIDE_SECONDS = 0.2
 """A lane that cannot be reached, or says that it is full, is passed over for this long."""
@@ -36,6 +38,8 @@ class PoolLimits:
     """Seconds."""
     timeout: float
     """Seconds that a handler may run."""
+    elastic: bool = False
+    """Whether the number of its instances follows the load, so that somebody wants to know of it."""
 
 
 class Instance:
@@ -107,15 +111,18 @@ class Lane:
 class Pool:
     """Hands out lanes, the least busy first, and keeps a bounded first-come-first-served queue."""
 
-    def __init__(self, name: str, limits: PoolLimits) -> None:
+    def __init__(self, name: str, limits: PoolLimits, on_queue: Callable[[], None]) -> None:
+        """`on_queue` is called when a request is the first to wait, or cannot even do that."""
         self.name = name
         self.limits = limits
+        self.meter = Meter()
         self.in_flight = 0
         self.loop = asyncio.get_running_loop()
         """Kept, for asking for it costs a system call."""
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._retired: set[Lane] = set()
         self._order: tuple[Lane, ...] = ()
+        self._on_queue = on_queue
         self._queue: deque[tuple[asyncio.Future[Lane], float]] = deque()
         self._queue_timer: asyncio.TimerHandle | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -129,6 +136,16 @@ class Pool:
     def awake(self) -> bool:
         """Whether there is any lane at all."""
         return bool(self._order)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there was a request since the last `measure`."""
+        return bool(self.meter.used or self.in_flight or self._queue)
+
+    def measure(self) -> PoolLoad:
+        """What the pool had to do since the last call."""
+        meter, self.meter = self.meter, Meter()
+        return meter.total(self.in_flight, len(self._queue))
 
     def update(self, limits: PoolLimits, wanted: Iterable[tuple[str, LaneDoc]]) -> None:
         """Take over the lanes of a new table: (instance, lane) each."""
@@ -166,11 +183,16 @@ class Pool:
         Raises PoolBusy.
         """
         if len(self._queue) >= self.limits.max_queue:
+            self.meter.rejected += 1
+            self._on_queue()
             raise PoolBusy
         loop = self.loop
+        began = loop.time()
         waiter: asyncio.Future[Lane] = loop.create_future()
-        deadline = loop.time() + (self.limits.queue_timeout if patience is None else patience)
+        deadline = began + (self.limits.queue_timeout if patience is None else patience)
         entry = (waiter, deadline)
+        if not self._queue:
+            self._on_queue()
         self._queue.append(entry)
         if self._queue_timer is None:
             self._queue_timer = loop.call_at(deadline, self._expire_queue)
@@ -182,6 +204,8 @@ class Pool:
             elif entry in self._queue:
                 self._queue.remove(entry)
             raise
+        finally:
+            self.meter.waited(loop.time() - began)
 
     def release(self, lane: Lane) -> None:
         """A request on this lane is over: the next in the queue gets it."""
@@ -258,6 +282,7 @@ class Pool:
         live = [entry for entry in self._queue if not entry[0].done()]
         for waiter, deadline in live:
             if deadline <= now:
+                self.meter.rejected += 1
                 waiter.set_exception(PoolBusy())
         self._queue = deque(entry for entry in live if entry[1] > now)
         soonest = min((deadline for _, deadline in self._queue), default=None)
@@ -265,6 +290,7 @@ class Pool:
 
     def _sweep(self) -> None:
         self._sweeper = None
+        self.meter.sample(self.in_flight)
         now = asyncio.get_running_loop().time()
         for lane in (*self._order, *self._retired):
             for connection in tuple(lane.busy):
@@ -276,7 +302,9 @@ class Pool:
 class PoolSet:
     """The pools of one deployment by name. They live on from table to table."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_queue: Callable[[], None]) -> None:
+        """`on_queue` is called when a request begins to wait for a lane of any of them."""
+        self._on_queue = on_queue
         self.by_name: dict[str, Pool] = {}
 
     def update(
@@ -284,7 +312,10 @@ class PoolSet:
     ) -> None:
         """Take over the pools and lanes of a new table."""
         for name, its_limits in limits.items():
-            self.by_name.setdefault(name, Pool(name, its_limits)).update(its_limits, lanes.get(name, ()))
+            pool = self.by_name.get(name)
+            if pool is None:
+                pool = self.by_name[name] = Pool(name, its_limits, self._on_queue)
+            pool.update(its_limits, lanes.get(name, ()))
         for name in self.by_name.keys() - limits.keys():
             self.by_name.pop(name).retire()
 

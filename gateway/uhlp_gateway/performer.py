@@ -25,15 +25,6 @@ class Performer:
         self._demand = demand
         self._tokens = tokens
 
-    def admit(self, table: Table) -> None:
-        """Note that a deployment is in use. Raises Problem while the app is suspended."""
-        if table.suspended:
-            raise Problem(
-                503, "APP_SUSPENDED", "this app is suspended for now", headers={"Retry-After": "60"}
-            )
-        if table.on_demand:
-            self._demand.note(table.deployment)
-
     async def perform(self, table: Table, component: Component, job: Job) -> Reply:
         """The runner's answer. Raises Problem."""
         if component.handler_type is not HandlerType.JIT:
@@ -49,6 +40,12 @@ class Performer:
         reply = await execute(pool, component, self._tokens, job)
         component.metrics.execute.add(time.perf_counter() - sent)
         return reply
+
+
+def check_admission(table: Table) -> None:
+    """Raises Problem while the app is suspended."""
+    if table.suspended:
+        raise Problem(503, "APP_SUSPENDED", "this app is suspended for now", headers={"Retry-After": "60"})
 
 
 def check_request(schema: SchemaCheck, document: Any) -> None:

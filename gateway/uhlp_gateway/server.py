@@ -39,7 +39,7 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
     redis = store.connect(settings)
     tables = Tables(redis, settings.home)
     access_log = AccessLog(settings.home)
-    demand = Demand(redis, settings.preview_idle_seconds)
+    demand = Demand(redis, tables)
 
     def collect() -> None:
         metrics.collect(tables.pools)

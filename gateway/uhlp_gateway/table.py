@@ -112,14 +112,19 @@ def build(document: Mapping[str, Any], home: Home) -> Table:
         routes=RouteTable(routes),
         ui=snapshot.ui,
         ui_root=home.trees / deployment.app / snapshot.tree / "state" / "ui",
-        limits={name: _limits(pool) for name, pool in snapshot.pools.items()},
+        limits={name: _limits(pool, doc.on_demand) for name, pool in snapshot.pools.items()},
         lanes=doc.pools,
         metrics=component_metrics(deployment.id, NO_COMPONENT),
     )
 
 
-def _limits(pool: PoolDefinition) -> PoolLimits:
-    return PoolLimits(pool.max_queue, pool.queue_timeout_seconds, pool.timeout_seconds)
+def _limits(pool: PoolDefinition, on_demand: bool) -> PoolLimits:
+    return PoolLimits(
+        pool.max_queue,
+        pool.queue_timeout_seconds,
+        pool.timeout_seconds,
+        elastic=on_demand or pool.max_instances > pool.min_instances,
+    )
 
 
 def _component(

@@ -40,6 +40,8 @@ class Tables:
         self.gateway_id = secrets.token_hex(8)
         self.loaded = asyncio.Event()
         """Set once the first full look is done."""
+        self.queueing = asyncio.Event()
+        """Set when a request begins to wait for a lane; whoever cares clears it."""
         self.by_deployment: dict[str, Table] = {}
         self.pools: dict[str, PoolSet] = {}
         self._store = store
@@ -129,7 +131,7 @@ class Tables:
             )
             return
         self._raw[deployment] = raw
-        self.pools.setdefault(deployment, PoolSet()).update(table.limits, table.lanes)
+        self.pools.setdefault(deployment, PoolSet(self.queueing.set)).update(table.limits, table.lanes)
         self.by_deployment[deployment] = table
 
     async def _acknowledge(self, deployments: Sequence[str]) -> None:

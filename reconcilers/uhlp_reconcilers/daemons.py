@@ -83,7 +83,7 @@ async def sandboxes(settings: Settings, stop: asyncio.Event) -> None:
     """Registry documents → running instances."""
     async with _connected(settings) as redis:
         sandbox_backend = backend(settings)
-        reconciler = Sandboxes(settings.home, redis, sandbox_backend)
+        reconciler = Sandboxes(settings.home, redis, sandbox_backend, settings.preview_idle_seconds)
         loop = Loop(reconciler, redis)
         reconciler.enqueue = loop.enqueue
         await _until_it_works(lambda: _resume(loop, redis))

@@ -38,11 +38,15 @@ class Held:
 
     instance: Instance
     state: Literal["starting", "ready", "draining"] = "starting"
+    standby: bool = False
+    """Whether it only waits to take a place among those that serve."""
     lanes: tuple[Lane, ...] = ()
     prepared: tuple[str, ...] = ()
     restarts: int = 0
     missed: int = 0
     """Health checks in a row without an answer."""
+    died: bool = False
+    """Whether it ended by itself."""
     removing: bool = False
 
     @property
@@ -57,7 +61,7 @@ class Held:
             pool=instance.pool,
             spec=instance.spec,
             backend=instance.backend,
-            state=self.state,
+            state="standby" if self.standby and self.state != "draining" else self.state,
             dir=str(instance.dir),
             lanes=self.lanes,
             prepared=self.prepared,
@@ -117,7 +121,8 @@ async def prepare(held: Held, snapshot: AppSnapshot) -> None:
     except RunnerUnreachable as error:
         raise Retry("PrepareFailed", f"{held.instance.instance}: {error}") from None
     if status == 200:
-        held.prepared = (*held.prepared, snapshot.tree)
+        if snapshot.tree not in held.prepared:  # Somebody else may have asked for it meanwhile.
+            held.prepared = (*held.prepared, snapshot.tree)
     elif status == 422:
         details = answer.get("details") or [{}]
         first = details[0]

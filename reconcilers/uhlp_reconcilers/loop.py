@@ -127,6 +127,7 @@ class Loop:
             outcome = await self._reconciler.reconcile(key, stream.pressure)
         except Stalled as stalled:
             result = "stalled"
+            pause = stalled.again_after
             report = Report(Phase.STALLED, stalled.reason, str(stalled), stalled.attempted, stalled.applied)
         except Retry as retry:
             result = "retry"

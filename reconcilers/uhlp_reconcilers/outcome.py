@@ -49,12 +49,22 @@ class Retry(UhlpError):
 
 
 class Stalled(UhlpError):
-    """This commit cannot be brought into force; only another commit helps."""
+    """This commit cannot be brought into force; only another commit helps.
+
+    `again_after` are the seconds until what serves instead needs another look, if it does.
+    """
 
     def __init__(
-        self, reason: str, message: str, *, attempted: str | None = None, applied: str | None = None
+        self,
+        reason: str,
+        message: str,
+        *,
+        attempted: str | None = None,
+        applied: str | None = None,
+        again_after: float | None = None,
     ) -> None:
         super().__init__(message)
+        self.again_after = again_after
         self.reason = reason
         self.attempted = attempted
         self.applied = applied

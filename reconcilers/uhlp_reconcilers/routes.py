@@ -6,7 +6,7 @@ alive has it in force. Knows nothing of Git, containers or sockets.
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import orjson
 
@@ -14,6 +14,7 @@ from uhlp_core import keys, store, wake
 from uhlp_core.store import Store
 from uhlp_reconcilers.gateways import gateways_behind
 from uhlp_reconcilers.outcome import Done, Gone, Outcome, Stalled, Waiting
+from uhlp_reconcilers.scaling import to_switch
 from uhlp_state.documents import InstanceDoc, Lane, RegistryDoc, Revision, RoutesDoc
 
 
@@ -42,10 +43,11 @@ class Routes:
         current = published.snapshot.commit if published else None
         if not wanted.revisions:
             raise Stalled("NoValidRevision", "no commit of this branch can be served", attempted=wanted.head)
-        chosen = _choose(wanted, instances, current, refused)
+        routed = _routed(published, instances)
+        chosen = _choose(wanted, instances, current, refused, routed)
         if chosen is None:
             newest = wanted.revisions[0]
-            missing = ", ".join(_unready(newest, instances))
+            missing = ", ".join(_unready(newest, instances, routed, preview=wanted.on_demand))
             return Waiting("PoolsNotReady", f"waiting for pools {missing}", newest.commit, current)
         doc = RoutesDoc(
             deployment=key,
@@ -61,10 +63,15 @@ class Routes:
             doc = published
         else:
             await self._publish(doc)
-        return await self._conclude(wanted, chosen, doc, instances)
+        return await self._conclude(wanted, chosen, doc, instances, routed)
 
     async def _conclude(
-        self, wanted: RegistryDoc, chosen: Revision, doc: RoutesDoc, instances: list[InstanceDoc]
+        self,
+        wanted: RegistryDoc,
+        chosen: Revision,
+        doc: RoutesDoc,
+        instances: list[InstanceDoc],
+        routed: Mapping[str, int],
     ) -> Outcome:
         """Ready means: the newest revision is in force in every gateway alive."""
         newest = wanted.revisions[0]
@@ -77,7 +84,7 @@ class Routes:
                 again_after=wake.POLL_SECONDS,
             )
         if chosen.commit != newest.commit:
-            missing = ", ".join(_unready(newest, instances))
+            missing = ", ".join(_unready(newest, instances, routed, preview=wanted.on_demand))
             return Waiting("PoolsNotReady", f"waiting for pools {missing}", newest.commit, chosen.commit)
         if wanted.suspended:
             return Done("Suspended", "suspended; requests are refused", newest.commit, chosen.commit)
@@ -98,30 +105,46 @@ class Routes:
 
 
 def _choose(
-    wanted: RegistryDoc, instances: list[InstanceDoc], current: str | None, refused: set[str]
+    wanted: RegistryDoc,
+    instances: list[InstanceDoc],
+    current: str | None,
+    refused: set[str],
+    routed: Mapping[str, int],
 ) -> Revision | None:
-    """The newest revision whose pools are ready; else the one in force goes on.
+    """The newest revision whose pools are ready and that was not refused; else the one in force goes on.
 
-    A deployment that sleeps (or is suspended) has no instances to wait for: its newest revision that was not
-    refused is taken at once.
+    A deployment that sleeps (or is suspended) has no instances to wait for.
     """
     for revision in wanted.revisions:
-        if wanted.suspended or wanted.on_demand:
-            if revision.tree not in refused:
-                return revision
-        elif not list(_unready(revision, instances)):
+        if revision.tree in refused:
+            continue
+        # What is in force need not prove itself again: that its instances have died is no reason to go back
+        # to an older revision, some of whose instances may not have gone yet.
+        if revision.commit == current or wanted.suspended:
+            return revision
+        if not list(_unready(revision, instances, routed, preview=wanted.on_demand)):
             return revision
     return next((revision for revision in wanted.revisions if revision.commit == current), None)
 
 
-def _unready(revision: Revision, instances: list[InstanceDoc]) -> Iterable[str]:
-    """Pools that have fewer instances ready for this revision than they promise."""
+def _routed(published: RoutesDoc | None, instances: list[InstanceDoc]) -> Mapping[str, int]:
+    """By pool, how many instances serve the revision in force."""
+    ready = {item.instance for item in instances if item.state == "ready"}
+    pools = published.pools if published else {}
+    return {pool: len(ready & {instance for instance, _ in lanes}) for pool, lanes in pools.items()}
+
+
+def _unready(
+    revision: Revision, instances: list[InstanceDoc], routed: Mapping[str, int], *, preview: bool
+) -> Iterable[str]:
+    """Pools that have fewer instances ready for this revision than it takes to serve it."""
     for name, pool in revision.snapshot.pools.items():
         ready = sum(
             1 for item in instances if item.pool == name and item.serves(pool.spec_hash(), revision.tree)
         )
-        if ready < pool.min_instances:
-            yield f"{name} ({ready} of {pool.min_instances})"
+        needed = to_switch(pool, routed.get(name, 0), preview=preview)
+        if ready < needed:
+            yield f"{name} ({ready} of {needed})"
 
 
 def _lanes(revision: Revision, pool: str, instances: list[InstanceDoc]) -> tuple[tuple[str, Lane], ...]:

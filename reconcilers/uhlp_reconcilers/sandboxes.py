@@ -5,73 +5,36 @@ out of the routes, and removed once no gateway sends it requests. Knows nothing 
 """
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Literal
 
 import orjson
 
 from uhlp_core import events, keys, store, wake
 from uhlp_core.home import Home
 from uhlp_core.ids import Deployment
-from uhlp_core.store import Store
-from uhlp_reconcilers.backends.protocol import BackendError, InstanceSpec, SandboxBackend
+from uhlp_core.store import UNAVAILABLE, Store
+from uhlp_reconcilers.backends.protocol import BackendError, Instance, InstanceSpec, SandboxBackend
+from uhlp_reconcilers.fleet import Crashes, Fleet, Want
 from uhlp_reconcilers.gateways import gateways_behind
 from uhlp_reconcilers.instances import Held, RevisionRefused, become_ready, is_healthy, prepare
 from uhlp_reconcilers.outcome import Done, Gone, Outcome, Retry, Stalled, Waiting
-from uhlp_state.documents import RegistryDoc, Revision, RoutesDoc
-from uhlp_state.model import PoolDefinition
+from uhlp_reconcilers.scaling import newest_loads
+from uhlp_state.documents import InstanceDoc, LoadDoc, RegistryDoc, Revision, RoutesDoc
 
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 30.0
 """What an instance may take to finish its requests before it is stopped."""
 
-SHORT_LIFE = 10.0
-"""An instance that lived shorter than this counts as crashing; its successors start with growing pauses."""
+DRAINING_LOOK_SECONDS = 1.0
+"""How soon to look again at instances that could not be removed yet."""
 
-MAX_CRASH_PAUSE = 30.0
 MAX_MISSED_HEALTH_CHECKS = 2
-
-
-@dataclass(slots=True)
-class _Crashes:
-    """How often a pool's instances died young, and when the next may start."""
-
-    count: int = 0
-    not_before: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Want:
-    """So many instances of one pool definition."""
-
-    pool: str
-    definition: PoolDefinition
-    spec: str
-    count: int
-
-
-@dataclass(slots=True)
-class _Fleet:
-    """The instances of one deployment."""
-
-    held: dict[str, Held] = field(default_factory=dict)
-    crashes: dict[str, _Crashes] = field(default_factory=dict)
-    restarts: dict[str, int] = field(default_factory=dict)
-    published: dict[str, bytes] = field(default_factory=dict)
-
-    def starting(self) -> list[Held]:
-        return [held for held in self.held.values() if held.state == "starting"]
-
-    def of(self, spec: str, pool: str) -> list[Held]:
-        return [
-            held
-            for held in self.held.values()
-            if held.instance.spec == spec and held.instance.pool == pool and held.state != "draining"
-        ]
 
 
 class Sandboxes:
@@ -79,21 +42,36 @@ class Sandboxes:
 
     name = "sandboxes"
 
-    def __init__(self, home: Home, redis: Store, backend: SandboxBackend) -> None:
+    def __init__(
+        self, home: Home, redis: Store, backend: SandboxBackend, preview_idle_seconds: float
+    ) -> None:
         self._home = home
+        self._preview_idle_seconds = preview_idle_seconds
         self._redis = redis
         self._backend = backend
-        self._fleets: dict[str, _Fleet] = {}
+        self._fleets: dict[str, Fleet] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.enqueue: Callable[[str], None] = lambda deployment: None
 
     async def adopt(self) -> None:
-        """Take over instances of an earlier daemon. Raises BackendError if they cannot be listed."""
-        for instance in await self._backend.list():
+        """Take over instances of an earlier daemon, in the parts that they had.
+
+        Raises BackendError if they cannot be listed, and what UNAVAILABLE lists.
+        """
+        found = await self._backend.list()
+        deployments = sorted({instance.deployment for instance in found})
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for deployment in deployments:
+                pipe.hgetall(keys.instances(deployment))
+            published = dict(zip(deployments, await pipe.execute(), strict=True))
+        for instance in found:
             held = Held(instance)
-            self._fleets.setdefault(instance.deployment, _Fleet()).held[instance.instance] = held
+            self._fleets.setdefault(instance.deployment, Fleet()).held[instance.instance] = held
             self._watch_exit(held)
-        for deployment in self._fleets:
+        for deployment, documents in published.items():
+            self._fleets[deployment].recall(
+                {name.decode(): InstanceDoc.from_json(orjson.loads(raw)) for name, raw in documents.items()}
+            )
             self.enqueue(deployment)
 
     # -- one deployment --------------------------------------------------------------------------------
@@ -127,69 +105,89 @@ class Sandboxes:
     async def _bring_into_line(self, key: str, raw_wanted: bytes | None) -> Outcome:
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.get(keys.routes(key))
-            pipe.pttl(keys.demand(key))
+            pipe.hgetall(keys.load(key))
             pipe.hgetall(keys.quarantine(key))
-            raw_routes, demand_ms, raw_refused = await pipe.execute()
-        fleet = self._fleets.setdefault(key, _Fleet())
+            raw_routes, raw_loads, raw_refused = await pipe.execute()
+        fleet = self._fleets.setdefault(key, Fleet())
         routes = RoutesDoc.from_json(orjson.loads(raw_routes)) if raw_routes else None
         if raw_wanted is None:
             return await self._dismantle(key, fleet, routes)
         wanted = RegistryDoc.from_json(orjson.loads(raw_wanted))
         refused = {entry["commit"]: entry["message"] for entry in map(orjson.loads, raw_refused.values())}
-        asked_for = demand_ms > 0
-
-        await self._bury_the_dead(key, fleet)
-        wants = _wants(wanted, routes, refused, asked_for=asked_for)
-        pause = await self._start_missing(wanted, fleet, wants)
-        await self._become_ready(wanted, fleet)
+        await self._note_loads(key, fleet, raw_loads)
+        self._note_deaths(fleet)
+        look = await self._rescale(wanted, fleet, _eligible(wanted, routes, refused))
+        wants = fleet.wants(_eligible(wanted, routes, refused), routes, preview=wanted.on_demand)
+        if fleet.assign(wants) and not fleet.starting():
+            await self._publish(key, fleet)  # They serve before others are started in their stead.
+        # What one pool lacks must not keep the others from being healed: it is said at the end.
+        failures = await self._start_missing(wanted, fleet, wants)
+        failures += await self._become_ready(wanted, fleet)
+        self._note_deaths(fleet)
         refused |= await self._load_revisions(wanted, fleet, refused)
-        self._mark_surplus(fleet, _wants(wanted, routes, refused, asked_for=asked_for))
+        eligible = _eligible(wanted, routes, refused)
+        wants = fleet.wants(eligible, routes, preview=wanted.on_demand)
+        _retire(list(fleet.held.values()) if wanted.suspended else fleet.surplus(wants))
         await self._publish(key, fleet)
         await self._remove_drained(fleet, routes)
+        if eligible:
+            look = _sooner(look, self._supply_standby(wanted, eligible[0], fleet, wants))
+        if any(held.state == "draining" for held in fleet.held.values()):
+            look = _sooner(look, DRAINING_LOOK_SECONDS)
+        if failures:
+            raise failures[0]
         if wanted.head in refused:
             raise Stalled(
                 "HandlersNotLoadable",
                 refused[wanted.head],
                 attempted=wanted.head,
                 applied=wanted.revisions[1].commit if len(wanted.revisions) > 1 else None,
+                again_after=look,
             )
-        if pause is not None:
-            message = "instances die soon after their start; see `uhlp logs`"
-            raise Retry("InstancesCrashing", message, after=pause, attempted=wanted.head)
-        return _outcome(wanted, fleet, again_after=demand_ms / 1000 + 0.2 if asked_for else None)
+        return _outcome(wanted, fleet, wants, look)
 
-    async def _dismantle(self, key: str, fleet: _Fleet, routes: RoutesDoc | None) -> Outcome:
+    async def _note_loads(self, key: str, fleet: Fleet, raw: Mapping[bytes, bytes]) -> None:
+        told = {gateway.decode(): LoadDoc.from_json(orjson.loads(load)) for gateway, load in raw.items()}
+        fleet.loads = newest_loads(fleet.loads, told, time.time())
+        if outdated := told.keys() - fleet.loads.keys():
+            await self._redis.hdel(keys.load(key), *outdated)
+
+    async def _rescale(self, wanted: RegistryDoc, fleet: Fleet, revisions: list[Revision]) -> float | None:
+        """Follow the load, and tell of every change. Returns the seconds until the next look, if any."""
+        before = {name: scale.count for name, scale in fleet.scales.items()}
+        look = fleet.rescale(revisions, self._preview_idle_seconds if wanted.on_demand else None)
+        for name, scale in fleet.scales.items():
+            if scale.count != before.get(name, scale.count):
+                message = f"pool {name}: {before[name]} → {scale.count} instance(s)"
+                await self._tell(wanted.deployment, "PoolScaled", message)
+        return look
+
+    async def _dismantle(self, key: str, fleet: Fleet, routes: RoutesDoc | None) -> Outcome:
         """The deployment is gone: remove everything, gently while routes still name it."""
-        self._mark_surplus(fleet, [])
+        _retire(list(fleet.held.values()))
         await self._publish(key, fleet)
         await self._remove_drained(fleet, routes)
-        if fleet.held:
+        if fleet.held or fleet.supplying:
             return Waiting(
                 "Draining", f"{len(fleet.held)} instance(s) finish their requests", again_after=1.0
             )
         self._fleets.pop(key, None)
-        await self._redis.delete(keys.instances(key), keys.quarantine(key), keys.demand(key))
+        await self._redis.delete(keys.instances(key), keys.quarantine(key), keys.load(key))
         return Gone()
 
-    async def _bury_the_dead(self, key: str, fleet: _Fleet) -> None:
-        for held in [held for held in fleet.held.values() if not held.instance.alive]:
-            instance = held.instance
-            # First, since a backend that cannot do it now is asked again.
-            await self._backend.remove(instance, grace=0)
-            del fleet.held[instance.instance]
-            if held.state != "draining":
-                fleet.restarts[instance.pool] = fleet.restarts.get(instance.pool, 0) + 1
-                crashes = fleet.crashes.setdefault(instance.pool, _Crashes())
-                if time.time() - instance.started_at < SHORT_LIFE:
-                    crashes.count += 1
-                    pause = min(MAX_CRASH_PAUSE, 0.1 * 2.0**crashes.count)
-                    crashes.not_before = time.monotonic() + pause
-                else:
-                    crashes.count = 0
-                await self._tell_exit(key, held)
+    def _note_deaths(self, fleet: Fleet) -> None:
+        """Take those that died out of use: others take their places before anybody cleans up after them."""
+        for held in fleet.held.values():
+            if not held.instance.alive and held.state != "draining":
+                instance = held.instance
+                held.state, held.died = "draining", True
+                if not held.standby:
+                    fleet.restarts[instance.pool] = fleet.restarts.get(instance.pool, 0) + 1
+                crashes = fleet.crashes.setdefault((instance.pool, held.standby), Crashes())
+                crashes.note(time.time() - instance.started_at)
 
-    async def _tell_exit(self, key: str, held: Held) -> None:
-        instance = held.instance
+    async def _tell_exit(self, instance: Instance) -> None:
+        key = instance.deployment
         reason = instance.exit_reason or "ended while no daemon looked"
         log.warning(
             "instance %s: %s",
@@ -197,37 +195,51 @@ class Sandboxes:
             reason,
             extra={"deployment": key, "pool": instance.pool},
         )
+        message = f"{instance.instance} of pool {instance.pool}: {reason}"
+        await self._tell(key, "InstanceExited", message, type="Warning")
+
+    async def _tell(
+        self, key: str, reason: str, message: str, type: Literal["Normal", "Warning"] = "Normal"
+    ) -> None:
         event = events.Event(
             app=Deployment.parse(key).app,
             deployment=key,
             component=self.name,
-            reason="InstanceExited",
-            message=f"{instance.instance} of pool {instance.pool}: {reason}",
-            type="Warning",
+            reason=reason,
+            message=message,
+            type=type,
         )
         async with self._redis.pipeline(transaction=False) as pipe:
             events.record(pipe, event)
             await pipe.execute()
 
-    async def _start_missing(self, wanted: RegistryDoc, fleet: _Fleet, wants: list[_Want]) -> float | None:
-        """Start what lacks, all pools at once. Returns the pause before a crashing pool may start again."""
-        pause: float | None = None
+    async def _start_missing(self, wanted: RegistryDoc, fleet: Fleet, wants: list[Want]) -> list[Retry]:
+        """Start what lacks, all pools at once. Returns why some could not be started."""
+        failures = []
         starting = []
         for want in wants:
-            crashes = fleet.crashes.get(want.pool, _Crashes())
-            missing = want.count - len(fleet.of(want.spec, want.pool))
-            if missing > 0 and time.monotonic() < crashes.not_before:
-                pause = max(pause or 0.0, crashes.not_before - time.monotonic())
+            crashes = fleet.crashes.get((want.pool, False), Crashes())
+            missing = want.count - len(fleet.serving(want.pool, want.spec))
+            if missing > 0 and crashes.pause:
+                message = f"instances of pool {want.pool} die soon after their start; see `uhlp logs`"
+                failures.append(
+                    Retry("InstancesCrashing", message, after=crashes.pause, attempted=wanted.head)
+                )
                 continue
             starting += [
                 asyncio.create_task(self._start(wanted, fleet, want), name=f"start:{want.pool}")
-                for _ in range(missing)
+                for _ in range(missing if want.at_once else min(missing, 1))
             ]
         # Shielded: an instance that was created must be on our books, whoever loses interest meanwhile.
-        await asyncio.gather(*(asyncio.shield(task) for task in starting))
-        return pause
+        shielded = (asyncio.shield(task) for task in starting)
+        for result in await asyncio.gather(*shielded, return_exceptions=True):
+            if isinstance(result, BackendError):
+                failures.append(Retry("SandboxBackendFailed", str(result), attempted=wanted.head))
+            elif isinstance(result, BaseException):
+                raise result
+        return failures
 
-    async def _start(self, wanted: RegistryDoc, fleet: _Fleet, want: _Want) -> None:
+    async def _start(self, wanted: RegistryDoc, fleet: Fleet, want: Want, *, standby: bool = False) -> None:
         spec = InstanceSpec(
             instance=secrets.token_hex(5),
             app=wanted.app,
@@ -244,28 +256,27 @@ class Sandboxes:
             isolation=want.definition.isolation,
         )
         instance = await self._backend.ensure(spec)
-        held = Held(instance, restarts=fleet.restarts.get(want.pool, 0))
+        held = Held(instance, standby=standby, restarts=fleet.restarts.get(want.pool, 0))
         fleet.held[instance.instance] = held
         self._watch_exit(held)
         context = {"deployment": wanted.deployment, "pool": want.pool}
         log.info("started %s", instance.instance, extra=context)
 
-    async def _become_ready(self, wanted: RegistryDoc, fleet: _Fleet) -> None:
-        """Wait for what is starting; replace what does not come up. Raises Retry."""
+    async def _become_ready(self, wanted: RegistryDoc, fleet: Fleet) -> list[Retry]:
+        """Wait for what is starting; remove what does not come up, and return why it does not."""
         starting = fleet.starting()
         results = await asyncio.gather(*map(become_ready, starting), return_exceptions=True)
-        failed: Retry | None = None
+        failures = []
         for held, result in zip(starting, results, strict=True):
             if isinstance(result, Retry):
                 await self._backend.remove(held.instance, grace=0)
-                failed = Retry(result.reason, str(result), attempted=wanted.head)
+                failures.append(Retry(result.reason, str(result), attempted=wanted.head))
             elif isinstance(result, BaseException):
                 raise result
-        if failed:
-            raise failed
+        return failures
 
     async def _load_revisions(
-        self, wanted: RegistryDoc, fleet: _Fleet, refused: Mapping[str, str]
+        self, wanted: RegistryDoc, fleet: Fleet, refused: Mapping[str, str]
     ) -> dict[str, str]:
         """Load every wanted revision into the instances that can serve it; returns what was newly refused.
 
@@ -278,7 +289,7 @@ class Sandboxes:
             loading = [
                 prepare(held, revision.snapshot)
                 for name, pool in revision.snapshot.pools.items()
-                for held in fleet.of(pool.spec_hash(), name)
+                for held in fleet.serving(name, pool.spec_hash())
             ]
             for result in await asyncio.gather(*loading, return_exceptions=True):
                 if isinstance(result, RevisionRefused):
@@ -289,6 +300,52 @@ class Sandboxes:
                 await self._quarantine(wanted.deployment, revision, newly[revision.commit])
         return newly
 
+    def _supply_standby(
+        self, wanted: RegistryDoc, revision: Revision, fleet: Fleet, wants: list[Want]
+    ) -> float | None:
+        """Start and load those that should stand by, beside the loop: nobody waits for them.
+
+        Returns the pause before one may be started again in a pool where they do not come up.
+        """
+        lacking = [
+            (want, fleet.crashes.get((want.pool, True), Crashes()).pause)
+            for want in wants
+            if fleet.lacks_standby(want, revision.tree)
+        ]
+        able = [want for want, pause in lacking if not pause]
+        if able and not fleet.supplying:
+            fleet.supplying = True
+            self._in_background(self._supply(wanted, revision, fleet, able), f"standby:{wanted.deployment}")
+        return min((pause for _, pause in lacking if pause), default=None)
+
+    async def _supply(self, wanted: RegistryDoc, revision: Revision, fleet: Fleet, wants: list[Want]) -> None:
+        try:
+            for want in wants:
+                missing = want.standby - len(fleet.standing_by(want.pool, want.spec))
+                for _ in range(missing):
+                    await self._start(wanted, fleet, want, standby=True)
+                for held in fleet.standing_by(want.pool, want.spec):
+                    await self._load_standby(wanted, revision, held)
+        except (BackendError, *UNAVAILABLE) as error:
+            log.warning("nothing stands by: %s", error, extra={"deployment": wanted.deployment})
+            fleet.crashes.setdefault((want.pool, True), Crashes()).note(lived=0)
+        finally:
+            fleet.supplying = False
+        self.enqueue(wanted.deployment)
+
+    async def _load_standby(self, wanted: RegistryDoc, revision: Revision, held: Held) -> None:
+        try:
+            if held.state == "starting":
+                await become_ready(held)
+            await prepare(held, revision.snapshot)
+        except RevisionRefused as refusal:
+            await self._quarantine(wanted.deployment, revision, str(refusal))
+        except Retry as failure:
+            context = {"deployment": wanted.deployment, "pool": held.instance.pool}
+            log.warning("%s cannot stand by: %s", held.instance.instance, failure, extra=context)
+            # Its end counts as a crash, so the next one may have to wait.
+            await self._backend.remove(held.instance, grace=0)
+
     async def _quarantine(self, deployment: str, revision: Revision, message: str) -> None:
         entry = {"commit": revision.commit, "message": message, "at": time.time()}
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -296,17 +353,7 @@ class Sandboxes:
             wake.nudge(pipe, "instances", deployment)
             await pipe.execute()
 
-    def _mark_surplus(self, fleet: _Fleet, wants: list[_Want]) -> None:
-        """Take instances beyond what is wanted out of use. The oldest of a pool stay."""
-        counts = {(want.pool, want.spec): want.count for want in wants}
-        for held in sorted(fleet.held.values(), key=lambda held: held.instance.started_at):
-            place = (held.instance.pool, held.instance.spec)
-            if held.state == "draining" or counts.get(place, 0) <= 0:
-                held.state = "draining"
-            else:
-                counts[place] -= 1
-
-    async def _remove_drained(self, fleet: _Fleet, routes: RoutesDoc | None) -> None:
+    async def _remove_drained(self, fleet: Fleet, routes: RoutesDoc | None) -> None:
         """Remove draining instances that no gateway sends requests to any more."""
         routed = routes.instances if routes else frozenset()
         free = [
@@ -320,7 +367,7 @@ class Sandboxes:
             held.removing = True
             self._in_background(self._remove(fleet, held), f"remove:{held.instance.instance}")
 
-    async def _remove(self, fleet: _Fleet, held: Held) -> None:
+    async def _remove(self, fleet: Fleet, held: Held) -> None:
         """Runs beside the loop: an instance may take long to finish its last requests."""
         instance = held.instance
         context = {"deployment": instance.deployment, "pool": instance.pool}
@@ -329,12 +376,15 @@ class Sandboxes:
         except BackendError as error:
             log.warning("%s is not removed yet: %s", instance.instance, error, extra=context)
             held.removing = False  # It is draining still, so the next run tries again.
-        else:
-            fleet.held.pop(instance.instance, None)
-            log.info("removed %s", instance.instance, extra=context)
+            return
+        fleet.held.pop(instance.instance, None)
+        log.info("removed %s", instance.instance, extra=context)
+        if held.died:
+            with contextlib.suppress(*UNAVAILABLE):
+                await self._tell_exit(instance)
         self.enqueue(instance.deployment)
 
-    async def _publish(self, key: str, fleet: _Fleet) -> None:
+    async def _publish(self, key: str, fleet: Fleet) -> None:
         """Write what changed of the instance documents, and tell so."""
         now = {held.instance.instance: store.dumps(held.doc().to_json()) for held in fleet.held.values()}
         if now == fleet.published and await self._redis.hlen(keys.instances(key)) == len(now):
@@ -390,30 +440,36 @@ class Sandboxes:
         await asyncio.gather(*(self._backend.remove(instance, grace=2.0) for instance in instances))
 
 
-def _wants(
-    wanted: RegistryDoc, routes: RoutesDoc | None, refused: Mapping[str, str], *, asked_for: bool
-) -> list[_Want]:
-    """Instances wanted: the newest revision's pools, and the served revision's until the switch is done."""
+def _eligible(wanted: RegistryDoc, routes: RoutesDoc | None, refused: Mapping[str, str]) -> list[Revision]:
+    """The revisions that need instances, newest first: only the newest once the routes name it."""
     if wanted.suspended:
         return []
     revisions = [revision for revision in wanted.revisions if revision.commit not in refused]
-    if routes and revisions and routes.snapshot.commit == revisions[0].commit:
-        revisions = revisions[:1]
-    wants: dict[tuple[str, str], _Want] = {}
-    for revision in revisions:
-        for name, pool in revision.snapshot.pools.items():
-            least = 0 if wanted.on_demand else pool.min_instances
-            count = max(least, 1) if asked_for else least
-            spec = pool.spec_hash()
-            wants.setdefault((name, spec), _Want(name, pool, spec, count))
-    return list(wants.values())
+    served = routes is not None and revisions and routes.snapshot.commit == revisions[0].commit
+    return revisions[:1] if served else revisions
 
 
-def _outcome(wanted: RegistryDoc, fleet: _Fleet, *, again_after: float | None) -> Outcome:
-    draining = sum(1 for held in fleet.held.values() if held.state == "draining")
-    if draining:
-        again_after = min(again_after or 1.0, 1.0)
+def _retire(surplus: Iterable[Held]) -> None:
+    """Take instances out of use: the routes drop them, and then they are removed."""
+    for held in surplus:
+        held.state = "draining"
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    return min((each for each in (one, other) if each is not None), default=None)
+
+
+def _outcome(wanted: RegistryDoc, fleet: Fleet, wants: list[Want], look: float | None) -> Outcome:
+    """What there is now, and when to look again: in `look` seconds at the latest, if that is not None."""
     newest = wanted.revisions[0].commit if wanted.revisions else None
-    running = len(fleet.held) - draining
-    message = f"{running} instance(s)" + (f", {draining} draining" if draining else "")
-    return Done("PoolsReady", message, attempted=wanted.head, applied=newest, again_after=again_after)
+    for want in wants:
+        running = len(fleet.serving(want.pool, want.spec))
+        if running < want.count:
+            message = f"pool {want.pool}: {running} of {want.count} new instances"
+            return Waiting("ReplacingInstances", message, attempted=wanted.head, again_after=0.0)
+    draining = sum(1 for held in fleet.held.values() if held.state == "draining")
+    standby = sum(1 for held in fleet.held.values() if held.standby and held.state != "draining")
+    message = f"{len(fleet.held) - draining - standby} instance(s)"
+    message += f", {standby} standing by" if standby else ""
+    message += f", {draining} draining" if draining else ""
+    return Done("PoolsReady", message, attempted=wanted.head, applied=newest, again_after=look)

@@ -9,6 +9,10 @@ from typing import Any, Literal, Self
 
 from uhlp_state.snapshot import AppSnapshot
 
+LOAD_SECONDS = 10.0
+"""How long a gateway's account of its load counts: it writes one each second while there is traffic, and a
+last one when that ends, so an older one belongs to a gateway that is gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Revision:
@@ -91,7 +95,8 @@ class InstanceDoc:
     spec: str
     """`PoolDefinition.spec_hash()` of the pool that it was made from."""
     backend: str
-    state: Literal["starting", "ready", "draining"]
+    state: Literal["starting", "ready", "standby", "draining"]
+    """`standby`: up, or on its way, but no request is sent to it until it takes a place among the ready."""
     dir: str
     lanes: tuple[Lane, ...]
     prepared: tuple[str, ...]
@@ -190,3 +195,63 @@ class RoutesDoc:
     @property
     def instances(self) -> frozenset[str]:
         return frozenset(instance for lanes in self.pools.values() for instance, _ in lanes)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLoad:
+    """What one gateway had of one pool since its last account of it."""
+
+    used: bool
+    """Whether there was any request at all."""
+    active: float
+    """Requests under way in instances at once, on average."""
+    waiting: int
+    """Requests that wait for a lane at the end of the time."""
+    waits: int
+    """Requests that waited for a lane and do not any more."""
+    average_wait: float
+    """Seconds that those waited."""
+    longest_wait: float
+    """Seconds."""
+    rejected: int
+    """Requests refused because the queue was full, or they had waited too long."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "used": self.used,
+            "active": self.active,
+            "waiting": self.waiting,
+            "waits": self.waits,
+            "averageWait": self.average_wait,
+            "longestWait": self.longest_wait,
+            "rejected": self.rejected,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        return cls(
+            used=document["used"],
+            active=document["active"],
+            waiting=document["waiting"],
+            waits=document["waits"],
+            average_wait=document["averageWait"],
+            longest_wait=document["longestWait"],
+            rejected=document["rejected"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LoadDoc:
+    """What one gateway has to do for the pools of one deployment that can grow or shrink."""
+
+    at: float
+    """Unix time in seconds; the document counts for LOAD_SECONDS."""
+    pools: Mapping[str, PoolLoad]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"at": self.at, "pools": {name: load.to_json() for name, load in self.pools.items()}}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        pools = {name: PoolLoad.from_json(load) for name, load in document["pools"].items()}
+        return cls(document["at"], pools)

@@ -4,54 +4,15 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from http.client import RemoteDisconnected
 
 import pytest
 
+from e2e.load import Load
 from e2e.platform_under_test import Clone, Platform, answering, app_files
 from support.waiting import wait_until
 
 HANDLER = "state/_jit_code/root/v1/handler.py"
 DAEMONS = ("registry", "sandboxes", "routes", "cleanup", "control", "mcp", "redis")
-
-
-@dataclass
-class Load:
-    """A client that asks all the time, and remembers everything that was not a right answer."""
-
-    platform: Platform
-    app: str
-    allowed: set[str]
-    retries_lost_connections: bool = False
-    """As browsers and HTTP libraries do with requests that may safely be sent twice (RFC 9110, 9.2.2)."""
-    asked: int = 0
-    wrong: list[str] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
-
-    def __enter__(self) -> "Load":
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        assert self._thread is not None
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                answer = self.platform.request("GET", "/", app=self.app)
-                if answer.status != 200 or answer.json["answer"] not in self.allowed:
-                    self.wrong.append(f"{answer.status} {answer.body!r}")
-            except (ConnectionResetError, RemoteDisconnected) as error:
-                if not self.retries_lost_connections:
-                    self.wrong.append(repr(error))
-            except (OSError, KeyError) as error:
-                self.wrong.append(repr(error))
-            self.asked += 1
 
 
 @pytest.mark.parametrize("daemon", DAEMONS)

@@ -74,7 +74,7 @@ async def test_requests_are_served_while_redis_is_away(stage: Stage, sandbox: Sa
 async def test_a_sleeping_deployment_is_asked_for_and_waited_for(stage: Stage, sandbox: Sandbox) -> None:
     await stage.publish([route("/")], [], on_demand=True)
     waiting = asyncio.create_task(stage.ask("GET", "/"))
-    await eventually(lambda: stage.redis.exists(keys.demand("demo")), "it is asked for")
+    await eventually(lambda: stage.redis.exists(keys.load("demo")), "it is asked for")
     await stage.publish([route("/")], sandbox.lanes, on_demand=True)
     assert (await waiting).status == 200
 

@@ -80,6 +80,7 @@ def test_max_instances_follows_min_instances(given, expected):
     ("change", "same"),
     [
         ({"minInstances": 2, "maxInstances": 9}, True),
+        ({"standbyInstances": 3, "scaleDownAfterSeconds": 5}, True),
         ({"maxQueue": 1, "queueTimeoutSeconds": 1}, True),
         ({"poolName": "other"}, True),
         ({"executionMode": "FORK"}, True),

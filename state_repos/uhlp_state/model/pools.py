@@ -20,6 +20,8 @@ MAX_MEMORY = 1024 * 1024**3
 MAX_CORES = 1024
 MAX_INSTANCES = 1000
 """Of one pool: a typing mistake beyond this is not worth trying to start."""
+MAX_STANDBY = 20
+"""Each costs the memory of a running instance; a pool that needs more wants a higher `minInstances`."""
 
 _CORES = re.compile(r"([0-9]{1,7})m|([0-9]{1,4}(?:\.[0-9]{1,3})?)")
 _MEMORY = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,3})?) ?([KMG]?)i?B?", re.IGNORECASE)
@@ -123,9 +125,15 @@ class PoolDefinition(Model):
     """Image of the instances where they are containers, e.g. `acme/runner:1.2`.
     Default `uhlp/python_runner`."""
     min_instances: Count = Field(default=1, ge=0, le=MAX_INSTANCES)
-    """Instances kept running; 0 starts one at the first request. Default 1."""
+    """Instances kept running; 0 starts one at the first request and holds that meanwhile. Default 1."""
     max_instances: Count = Field(default=1, ge=1, le=MAX_INSTANCES)
-    """Most instances at once, at least `minInstances`. Default: `minInstances`, or 1 if that is 0."""
+    """Most instances that serve at once: as many run as the load needs. At least `minInstances`.
+    Default: `minInstances`, or 1 if that is 0."""
+    standby_instances: Count | None = Field(default=None, ge=0, le=MAX_STANDBY)
+    """Instances kept up and loaded beside those that serve, to take a place within milliseconds.
+    Default 1 while the pool is awake and may grow, else 0. Previews keep none."""
+    scale_down_after_seconds: Number = Field(default=60, ge=1, le=86_400)
+    """Seconds that an instance above `minInstances` must have been unneeded before it stops. Default 60."""
     resource_limits: ResourceLimits = ResourceLimits()
     """What one instance may use."""
     volume_mounts: tuple[Name, ...] = ()
