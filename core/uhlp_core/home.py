@@ -67,6 +67,11 @@ class Home:
         return self.run / "s"
 
     @property
+    def containers(self) -> Path:
+        """What is known of containers that were started: must not be lost with `run` at a reboot."""
+        return self.root / "containers"
+
+    @property
     def metrics(self) -> Path:
         return self.run / "metrics"
 

@@ -242,6 +242,7 @@ class Sandboxes:
             log=self._home.app_log(wanted.app),
             image=want.definition.docker_image,
             isolation=want.definition.isolation,
+            mounts=want.definition.mounts,
         )
         instance = await self._backend.ensure(spec)
         held = Held(instance, restarts=fleet.restarts.get(want.pool, 0))

@@ -24,6 +24,8 @@ class Isolation:
     tmp_bytes: int
     hidden: tuple[str, ...]
     """Folders no handler may see, whatever their permissions say: the platform's home."""
+    mounts: tuple[tuple[str, bool], ...]
+    """What of the host the operator lets this pool see: its path here, and whether it may be changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ def load(path: str) -> Config:
                 gid=isolation.get("gid"),
                 tmp_bytes=int(isolation["tmpBytes"]),
                 hidden=tuple(isolation["hidden"]),
+                mounts=tuple((mount["path"], bool(mount["writable"])) for mount in isolation["mounts"]),
             ),
         )
     except (KeyError, TypeError) as error:

@@ -8,7 +8,7 @@ from uhlp_core.home import Home
 from uhlp_reconcilers.images import recipe
 from uhlp_state.model.pools import DEFAULT_IMAGE, Isolation
 
-from . import pidfd, procfs
+from . import cgroup, pidfd
 from .docker_engine import Engine
 from .docker_instances import Containers
 from .docker_watch import Watch
@@ -98,12 +98,12 @@ class DockerBackend:
         """What all processes of the container use now. Raises BackendError if it has ended."""
         if not instance.alive:
             raise BackendError(f"{instance.instance} has ended; it uses nothing")
-        processes = await asyncio.to_thread(procfs.tree, instance.pid)
-        return InstanceStats(
-            rss_bytes=sum(process.rss_bytes for process in processes),
-            cpu_seconds=sum(process.cpu_seconds for process in processes),
-            processes=len(processes),
-        )
+        used = cgroup.usage(instance.pid)
+        if used is None:
+            raise BackendError(
+                f"{instance.instance}: the kernel does not show its control group in {cgroup.ROOT}"
+            )
+        return used
 
     def _check(self, instance: str) -> None:
         folder = self._containers.folder(instance)
