@@ -32,13 +32,19 @@ class Filter:
 
     component: str | None = None
     request_id: str | None = None
+    pool: str | None = None
+    instance: str | None = None
     level: str | None = None
     """The least severe level that is shown."""
 
     def __call__(self, fields: Fields) -> bool:
-        if self.component is not None and fields.get("component") != self.component:
-            return False
-        if self.request_id is not None and fields.get("requestId") != self.request_id:
+        exact = {
+            "component": self.component,
+            "requestId": self.request_id,
+            "pool": self.pool,
+            "instance": self.instance,
+        }
+        if any(value is not None and fields.get(name) != value for name, value in exact.items()):
             return False
         return self.level is None or _severity(fields.get("level")) >= _severity(self.level)
 

@@ -217,6 +217,7 @@ class Supervisor:
             child = next((child for child in self._children.values() if child.pid == pid), None)
             if child is None:
                 continue
+            _forget_gauges(self._home, pid)
             lived = time.monotonic() - child.started
             child.failures = child.failures + 1 if lived < STABLE_SECONDS else 0
             pause = min(MAX_PAUSE, 0.1 * 2**child.failures) if child.failures else 0.0
@@ -332,6 +333,13 @@ def _prepare_metrics(home: Home) -> None:
     shutil.rmtree(home.metrics, ignore_errors=True)
     home.metrics.mkdir(parents=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(home.metrics)
+
+
+def _forget_gauges(home: Home, pid: int) -> None:
+    """What a daemon that has ended said about "now" does not hold any more."""
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(pid, str(home.metrics))  # type: ignore[no-untyped-call]
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

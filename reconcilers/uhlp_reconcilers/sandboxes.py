@@ -17,6 +17,7 @@ from uhlp_core import events, keys, store, wake
 from uhlp_core.home import Home
 from uhlp_core.ids import Deployment
 from uhlp_core.store import Store
+from uhlp_reconcilers import usage
 from uhlp_reconcilers.backends.protocol import BackendError, InstanceSpec, SandboxBackend
 from uhlp_reconcilers.gateways import gateways_behind
 from uhlp_reconcilers.instances import Held, RevisionRefused, become_ready, is_healthy, prepare
@@ -31,6 +32,8 @@ DRAIN_SECONDS = 30.0
 
 SHORT_LIFE = 10.0
 """An instance that lived shorter than this counts as crashing; its successors start with growing pauses."""
+
+NOBODY_LOOKED = "ended while no daemon looked"
 
 MAX_CRASH_PAUSE = 30.0
 MAX_MISSED_HEALTH_CHECKS = 2
@@ -61,6 +64,8 @@ class _Fleet:
     held: dict[str, Held] = field(default_factory=dict)
     crashes: dict[str, _Crashes] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
+    exits: dict[str, str] = field(default_factory=dict)
+    """By pool, why its last instance ended that was wanted."""
     published: dict[str, bytes] = field(default_factory=dict)
 
     def starting(self) -> list[Held]:
@@ -154,7 +159,8 @@ class Sandboxes:
                 applied=wanted.revisions[1].commit if len(wanted.revisions) > 1 else None,
             )
         if pause is not None:
-            message = "instances die soon after their start; see `uhlp logs`"
+            why = "; ".join(f"{pool}: {reason}" for pool, reason in sorted(fleet.exits.items()))
+            message = f"instances die soon after their start ({why}); see `uhlp logs`"
             raise Retry("InstancesCrashing", message, after=pause, attempted=wanted.head)
         return _outcome(wanted, fleet, again_after=demand_ms / 1000 + 0.2 if asked_for else None)
 
@@ -168,7 +174,7 @@ class Sandboxes:
                 "Draining", f"{len(fleet.held)} instance(s) finish their requests", again_after=1.0
             )
         self._fleets.pop(key, None)
-        await self._redis.delete(keys.instances(key), keys.quarantine(key), keys.demand(key))
+        await self._redis.delete(keys.instances(key), keys.usage(key), keys.quarantine(key), keys.demand(key))
         return Gone()
 
     async def _bury_the_dead(self, key: str, fleet: _Fleet) -> None:
@@ -186,11 +192,13 @@ class Sandboxes:
                     crashes.not_before = time.monotonic() + pause
                 else:
                     crashes.count = 0
+                fleet.exits[instance.pool] = instance.exit_reason or NOBODY_LOOKED
+                usage.count_exit(instance)
                 await self._tell_exit(key, held)
 
     async def _tell_exit(self, key: str, held: Held) -> None:
         instance = held.instance
-        reason = instance.exit_reason or "ended while no daemon looked"
+        reason = instance.exit_reason or NOBODY_LOOKED
         log.warning(
             "instance %s: %s",
             instance.instance,
@@ -245,7 +253,7 @@ class Sandboxes:
             mounts=want.definition.mounts,
         )
         instance = await self._backend.ensure(spec)
-        held = Held(instance, restarts=fleet.restarts.get(want.pool, 0))
+        held = Held(instance, restarts=fleet.restarts.get(want.pool, 0), last_exit=fleet.exits.get(want.pool))
         fleet.held[instance.instance] = held
         self._watch_exit(held)
         context = {"deployment": wanted.deployment, "pool": want.pool}
@@ -348,6 +356,10 @@ class Sandboxes:
             await pipe.execute()
         fleet.published = now
 
+    def held(self) -> list[Held]:
+        """Every instance of every deployment."""
+        return [held for fleet in self._fleets.values() for held in fleet.held.values()]
+
     # -- exits and health ------------------------------------------------------------------------------
 
     def _watch_exit(self, held: Held) -> None:
@@ -364,14 +376,12 @@ class Sandboxes:
 
     async def check_health(self) -> None:
         """Ask every ready instance whether it still answers; kill those that missed too often."""
-        ready = [
-            held for fleet in self._fleets.values() for held in fleet.held.values() if held.state == "ready"
-        ]
-        for held in ready:
+        for held in [held for held in self.held() if held.state == "ready"]:
             held.missed = 0 if await is_healthy(held) else held.missed + 1
             if held.missed >= MAX_MISSED_HEALTH_CHECKS:
                 context = {"deployment": held.instance.deployment, "pool": held.instance.pool}
                 log.error("instance %s does not answer; replacing it", held.instance.instance, extra=context)
+                held.instance.exit_reason = f"unanswering: missed {held.missed} health checks"
                 try:
                     await self._backend.remove(held.instance, grace=0)
                 except BackendError as error:

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from uhlp_core.home import Home
+from uhlp_reconcilers.images import recipe
 from uhlp_state.model.pools import ResourceLimits
 
 from . import docker_container as container
@@ -213,6 +214,8 @@ class Containers:
             dir=self.folder(instance),
             exit_reason=ended,
             container=self._name(instance),
+            # A container inherits its image's labels; what is known of a removed one has none.
+            is_outdated=process is not None and labels.get(recipe.SOURCE_LABEL) not in recipe.current(),
         )
 
     def _name(self, instance: str) -> str:

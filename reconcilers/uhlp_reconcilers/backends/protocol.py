@@ -72,6 +72,8 @@ class Instance:
     """Why it no longer runs, once that is known."""
     container: str | None = None
     """What its container is called in the engine, where it is one."""
+    is_outdated: bool = False
+    """Whether it runs an image with the runner of another version of this installation."""
 
     @property
     def alive(self) -> bool:
