@@ -39,6 +39,9 @@ MAX_PAUSE = 5.0
 STOP_SECONDS = 15.0
 """How long the daemons have to finish what is under way."""
 
+TELL_AGAIN_SECONDS = 1.0
+"""Between attempts to write down what runs, on a disk that is full."""
+
 READY_SECONDS = 30.0
 TICK = 0.02
 
@@ -76,6 +79,7 @@ class Supervisor:
         )
         self._children: dict[str, Child] = {}
         self._stopping = False
+        self._is_untold = False
 
     # -- starting --------------------------------------------------------------------------------------
 
@@ -199,7 +203,11 @@ class Supervisor:
         """Keep everything running until a stop signal."""
         while not self._stopping:
             self._reap()
+            if self._is_untold:
+                self._write_state()
             due = [child.not_before for child in self._children.values() if not child.pid]
+            if self._is_untold:
+                due.append(time.monotonic() + TELL_AGAIN_SECONDS)
             select.select([self._signals], [], [], max(0.0, min(due) - time.monotonic()) if due else None)
             with contextlib.suppress(BlockingIOError):
                 os.read(self._signals, 512)
@@ -233,7 +241,10 @@ class Supervisor:
             self._write_state()
 
     def _write_state(self) -> None:
-        """Tell other commands where the platform listens and which processes it consists of."""
+        """Tell other commands where the platform listens and which processes it consists of.
+
+        Where that cannot be written now, `run` tries again.
+        """
         settings = self.settings
         state = {
             "pid": os.getpid(),
@@ -246,8 +257,16 @@ class Supervisor:
         }
         path = self._home.run / "up.json"
         temporary = path.with_suffix(".new")
-        temporary.write_text(json.dumps(state))
-        temporary.rename(path)
+        try:
+            temporary.write_text(json.dumps(state))
+            temporary.rename(path)
+        except OSError as error:
+            # A full disk must not end what serves without needing it.
+            if not self._is_untold:
+                log.warning("cannot tell other commands what runs, trying again: %s", error)
+            self._is_untold = True
+        else:
+            self._is_untold = False
 
     # -- stopping --------------------------------------------------------------------------------------
 
@@ -267,6 +286,7 @@ class Supervisor:
             if "sandboxes" in group:
                 self._remove_instances()
         (self._home.run / "up.json").unlink(missing_ok=True)
+        shutil.rmtree(self._home.metrics, ignore_errors=True)
         for listener in self._sockets.values():
             listener.close()
         os.close(self._lock)
@@ -331,7 +351,7 @@ class Supervisor:
 def _prepare_metrics(home: Home) -> None:
     """Have all daemons count into one folder; must come before prometheus_client is imported."""
     shutil.rmtree(home.metrics, ignore_errors=True)
-    home.metrics.mkdir(parents=True)
+    home.metrics.mkdir(mode=0o700, parents=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(home.metrics)
 
 

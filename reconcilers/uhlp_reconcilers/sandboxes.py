@@ -95,6 +95,9 @@ class Sandboxes:
     async def adopt(self) -> None:
         """Take over instances of an earlier daemon. Raises BackendError if they cannot be listed."""
         for instance in await self._backend.list():
+            if not instance.deployment:  # Its start was cut short before it was written down whose it is.
+                await self._backend.remove(instance, grace=0)
+                continue
             held = Held(instance)
             self._fleets.setdefault(instance.deployment, _Fleet()).held[instance.instance] = held
             self._watch_exit(held)

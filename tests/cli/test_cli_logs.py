@@ -160,7 +160,8 @@ def test_following_ends_cleanly_when_interrupted(uhlp, hello) -> None:
         assert following.stdout is not None
         assert following.stderr is not None
         assert following.stdout.readline().rstrip().endswith("first")
-        log.write_bytes(entry("first") + entry("second"))
+        with log.open("ab") as file:  # Not anew: for a moment it would be empty.
+            file.write(entry("second"))
         assert following.stdout.readline().rstrip().endswith("second")
         following.send_signal(signal.SIGINT)
         assert (following.wait(10), following.stderr.read()) == (0, "")

@@ -12,7 +12,7 @@ from . import cgroup, pidfd
 from .docker_engine import Engine
 from .docker_instances import Containers
 from .docker_watch import Watch
-from .protocol import BackendError, Instance, InstanceSpec, InstanceStats
+from .protocol import BackendError, Instance, InstanceSpec, InstanceStats, not_started
 from .users import Users
 
 SOCKET_PATH_LIMIT = 107
@@ -63,7 +63,7 @@ class DockerBackend:
         try:
             return await asyncio.to_thread(self._start, spec, group)
         except OSError as error:
-            raise BackendError(f"{spec.instance}: could not be started: {error}") from error
+            raise not_started(spec.instance, error) from error
 
     async def list(self) -> list[Instance]:
         """Every instance of this home. Raises BackendError rather than returning less than the truth."""

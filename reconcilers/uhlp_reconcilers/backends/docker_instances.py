@@ -5,6 +5,7 @@ runs and outlive this daemon. One small file for each container, out of any sand
 case that it is removed by hand, or that after a reboot the engine does not answer yet.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -60,7 +61,16 @@ class Containers:
         return self._folders / instance
 
     def start(self, spec: InstanceSpec, image: str, runtime: str | None, group: int) -> Instance:
-        """Create and start a container. Raises BackendError, OSError."""
+        """Create and start a container, or leave nothing behind. Raises BackendError, OSError."""
+        try:
+            return self._start(spec, image, runtime, group)
+        except (BackendError, OSError):
+            # Where the engine cannot say what it has made, the record stays, to be asked about again.
+            with contextlib.suppress(BackendError):
+                self._discard(spec.instance)
+            raise
+
+    def _start(self, spec: InstanceSpec, image: str, runtime: str | None, group: int) -> Instance:
         folder = self.folder(spec.instance)
         check_mounts(spec.mounts, self._home)
         placement = _placement(self._mark, spec, image, runtime, group, folder)
@@ -145,14 +155,19 @@ class Containers:
         if not instance.alive:
             instance.exit_reason = instance.exit_reason or self.why_ended(instance)
         instance.exit_reason = instance.exit_reason or "removed"
-        for details in self._details(instance.instance):
-            self._engine.remove(details["Id"])
+        self._discard(instance.instance)
         for known in [
             one for one, held in self._running.copy().items() if held.instance == instance.instance
         ]:
             self._running.pop(known, None)
-        shutil.rmtree(instance.dir, ignore_errors=True)
-        self._record(instance.instance).unlink(missing_ok=True)
+
+    def _discard(self, instance: str) -> None:
+        """Remove its containers, and then what tells of them. Raises BackendError."""
+        for details in self._details(instance):
+            self._engine.remove(details["Id"])
+        shutil.rmtree(self.folder(instance), ignore_errors=True)
+        self._record(instance).unlink(missing_ok=True)
+        self._record(instance).with_suffix(".new").unlink(missing_ok=True)
 
     def why_ended(self, instance: Instance) -> str:
         """Why it does not run any more, as soon as the engine knows."""

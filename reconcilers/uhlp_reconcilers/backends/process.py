@@ -23,7 +23,7 @@ from uhlp_core.home import Home
 from uhlp_state.model.pools import ResourceLimits
 
 from . import pidfd, procfs
-from .protocol import BackendError, Instance, InstanceSpec, InstanceStats
+from .protocol import BackendError, Instance, InstanceSpec, InstanceStats, not_started
 from .runner_config import runner_config
 from .users import PROBE_UID, Users
 
@@ -91,7 +91,9 @@ class ProcessBackend:
         try:
             return await asyncio.to_thread(self._start, spec, folder)
         except OSError as error:
-            raise BackendError(f"{spec.instance}: could not be started: {error}") from error
+            # Before its process there is nothing but the folder, and a half-written one helps nobody.
+            await asyncio.to_thread(shutil.rmtree, folder, True)
+            raise not_started(spec.instance, error) from error
 
     async def list(self) -> list[Instance]:
         """Every instance of this home. Raises BackendError rather than returning less than the truth."""

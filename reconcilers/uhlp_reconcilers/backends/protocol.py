@@ -1,5 +1,6 @@
 """What the sandboxes reconciler asks of whatever runs its instances."""
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,12 @@ class BackendError(UhlpError):
     """The backend could not do, or could not say: never to be taken for "there is nothing"."""
 
     code = "SANDBOX_BACKEND_FAILED"
+
+
+def not_started(instance: str, error: OSError) -> BackendError:
+    """What to say when the machine does not let an instance be started."""
+    remedy = "; free some space: it is tried again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return BackendError(f"{instance}: could not be started: {error}{remedy}")
 
 
 @dataclass(frozen=True, slots=True)
