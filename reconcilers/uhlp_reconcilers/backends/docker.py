@@ -139,6 +139,6 @@ class DockerBackend:
         if RUNSC not in self._engine.info()["Runtimes"]:
             raise BackendError(
                 f"isolation: gvisor needs the runtime {RUNSC}, which the Docker engine does not have; "
-                "install gVisor (`runsc install`) and restart the engine"
+                "docs/docker.md says how to install it"
             )
         return RUNSC
