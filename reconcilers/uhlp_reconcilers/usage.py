@@ -25,11 +25,12 @@ log = logging.getLogger(__name__)
 SAMPLE_SECONDS = 5.0
 """Between two samples: often enough to see a leak grow, and nothing that an idle machine notices."""
 
-MAX_SHARE = 0.002
-"""Of one core that sampling may take; with very many instances the samples are further apart instead."""
+MAX_SHARE = 0.005
+"""Of the time that sampling may take; with very many instances the samples are further apart instead."""
 
-EXPIRE_SECONDS = 60
-"""After which a sample is no answer to "now": no sample has been written since."""
+LONGEST_PAUSE = 30.0
+EXPIRE_SECONDS = 2 * round(LONGEST_PAUSE)
+"""After which a sample is no answer to "now": by then another would have been written."""
 
 _POOL = ("app", "deployment", "pool")
 INSTANCES = Gauge(
@@ -91,7 +92,8 @@ class Usage:
                 await self.sample()
             except UNAVAILABLE as error:
                 log.debug("the sample is lost: %s", error)
-            await asyncio.sleep(max(SAMPLE_SECONDS, (time.monotonic() - began) / MAX_SHARE))
+            fair = (time.monotonic() - began) / MAX_SHARE
+            await asyncio.sleep(min(LONGEST_PAUSE, max(SAMPLE_SECONDS, fair)))
 
     async def sample(self) -> None:
         """Look at every instance once. Raises what `UNAVAILABLE` names if the numbers cannot be written."""

@@ -91,8 +91,9 @@ class ProcessBackend:
         try:
             return await asyncio.to_thread(self._start, spec, folder)
         except OSError as error:
-            # Before its process there is nothing but the folder, and a half-written one helps nobody.
-            await asyncio.to_thread(shutil.rmtree, folder, True)
+            # Perhaps it runs already, and only its pid could not be written down.
+            if (half_made := self._read(folder)) is not None:
+                await self.remove(half_made, grace=0)
             raise not_started(spec.instance, error) from error
 
     async def list(self) -> list[Instance]:
