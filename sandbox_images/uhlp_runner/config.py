@@ -79,7 +79,9 @@ def load(path: str) -> Config:
                 gid=isolation.get("gid"),
                 tmp_bytes=int(isolation["tmpBytes"]),
                 hidden=tuple(isolation["hidden"]),
-                mounts=tuple((mount["path"], bool(mount["writable"])) for mount in isolation["mounts"]),
+                mounts=tuple(
+                    (mount["path"], bool(mount["writable"])) for mount in isolation.get("mounts", ())
+                ),
             ),
         )
     except (KeyError, TypeError) as error:

@@ -227,7 +227,7 @@ def _config(spec: InstanceSpec, folder: Path, home: Path, uid: int | None) -> di
         trees=spec.trees.resolve(),
         folder=folder,
         libraries=_libraries(),
-        isolation={"uid": uid, "gid": uid, "tmpBytes": TMP_BYTES, "hidden": [str(home)], "mounts": []},
+        isolation={"uid": uid, "gid": uid, "tmpBytes": TMP_BYTES, "hidden": [str(home)]},
     )
 
 
