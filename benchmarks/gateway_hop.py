@@ -145,6 +145,7 @@ def start_platform(programs: Programs, base: Path, port: int, lanes: int) -> Non
     sockets = [instance / f"w{number}.sock" for number in range(lanes)]
     wait_for(lambda: all(path.exists() for path in sockets) and redis_socket.exists(), "the runner")
     asyncio.run(publish(settings, sockets))
+    settings.home.metrics.mkdir(mode=0o700, exist_ok=True)
     programs.start(
         sys.executable,
         "-c",

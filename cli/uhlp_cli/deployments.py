@@ -18,6 +18,8 @@ class DeploymentView:
     conditions: Conditions
     instances: tuple[dict[str, Any], ...]
     """The `InstanceDoc`s, sorted by pool and instance."""
+    usage: dict[str, dict[str, Any]]
+    """The `UsageDoc`s by instance; none of an instance that was not looked at yet."""
     suspended: bool
 
     @property
@@ -47,11 +49,13 @@ async def view(store: "Store", deployment: Deployment) -> DeploymentView:
 
     reports = await read_hash(store, keys.status(deployment.id))
     instances = await read_hash(store, keys.instances(deployment.id))
+    usage = await read_hash(store, keys.usage(deployment.id))
     registry = await read(store, keys.registry(deployment.id)) or {}
     return DeploymentView(
         deployment,
         conditions({name: Report.from_json(document) for name, document in reports.items()}),
         tuple(sorted(instances.values(), key=lambda found: (found["pool"], found["instance"]))),
+        usage,
         bool(registry.get("suspended")),
     )
 

@@ -1,4 +1,4 @@
-"""`uhlp doctor`: the checks of `uhlp_cli.health`, with what to do about each that fails."""
+"""`uhlp doctor`: the checks of `health` and `health_containers`, with what to do about each that fails."""
 
 import sys
 from dataclasses import asdict
@@ -21,8 +21,9 @@ def doctor(invocation: Invocation) -> None:
     With --json: {ok, checks: [{name, verdict: ok|warn|fail, found, remedy}]}.
     """
     from uhlp_cli.health import Verdict, check_all
+    from uhlp_cli.health_containers import check_containers
 
-    checks = check_all(invocation.settings)
+    checks = check_all(invocation.settings) + check_containers(invocation.settings)
     healthy = all(check.verdict != Verdict.FAIL for check in checks)
     if invocation.json:
         invocation.answer({"ok": healthy, "checks": [asdict(check) for check in checks]}, "")

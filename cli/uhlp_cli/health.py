@@ -13,6 +13,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,6 +30,8 @@ MIN_GIT = (2, 31)
 LOW_DISK_BYTES = 1 << 30
 """Below this an export or an append-only rewrite may soon fail."""
 FULL_DISK_BYTES = 100 << 20
+CLOCK_TOLERANCE = 5.0
+"""Seconds by which file systems and clocks may differ without harm."""
 _LANDLOCK_CREATE_RULESET = 444
 _LANDLOCK_VERSION_FLAG = 1
 _COMMAND_SECONDS = 10
@@ -60,9 +63,9 @@ def check_all(settings: Settings) -> list[Check]:
         _redis_server,
         _namespaces,
         _landlock,
-        _docker,
         _home,
         _disk,
+        _clock,
         _redis,
         _daemons,
         lambda settings: _port(settings, "gateway", settings.bind, settings.port),
@@ -132,22 +135,6 @@ def _landlock(settings: Settings) -> Check:
     )
 
 
-def _docker(settings: Settings) -> Check:
-    if shutil.which("docker") is None:
-        return Check(
-            "docker",
-            Verdict.WARN,
-            "not found",
-            "pools with `isolation: docker` or `gvisor` need it, and untrusted code needs such a pool",
-        )
-    version = _output("docker", "version", "--format", "{{.Server.Version}}")
-    if not version:
-        return Check(
-            "docker", Verdict.WARN, "installed, but its daemon does not answer", "start the Docker daemon"
-        )
-    return Check("docker", Verdict.OK, version)
-
-
 def _home(settings: Settings) -> Check:
     root = settings.home.root
     if not root.exists():
@@ -171,17 +158,30 @@ def _home(settings: Settings) -> Check:
 
 
 def _disk(settings: Settings) -> Check:
-    root = settings.home.root
+    return disk_check("disk", settings.home.root, "pushes and Redis's file")
+
+
+def disk_check(name: str, root: Path, what: str) -> Check:
+    """Whether there is room where `root` is or will be; `what` fails first if there is none."""
     where = next(folder for folder in (root, *root.parents) if folder.exists())
     free = shutil.disk_usage(where).free
     found = f"{free / (1 << 30):.1f} GiB free at {where}"
     if free < FULL_DISK_BYTES:
-        return Check(
-            "disk", Verdict.FAIL, found, "free some space: pushes and Redis's file are about to fail"
-        )
+        return Check(name, Verdict.FAIL, found, f"free some space: {what} are about to fail")
     if free < LOW_DISK_BYTES:
-        return Check("disk", Verdict.WARN, found, "free some space, e.g. old entries in the trash folder")
-    return Check("disk", Verdict.OK, found)
+        return Check(name, Verdict.WARN, found, "free some space, e.g. old entries in the trash folder")
+    return Check(name, Verdict.OK, found)
+
+
+def _clock(settings: Settings) -> Check:
+    """Whether the clock went back: ages, expiries and the order of commits rest on it."""
+    now = time.time()
+    written = [path.stat().st_mtime for path in settings.home.repos.glob("*.git")]
+    ahead = max(written, default=now) - now
+    if ahead > CLOCK_TOLERANCE:
+        found = f"{ahead:.0f} s behind what was last written in {settings.home.repos}"
+        return Check("clock", Verdict.WARN, found, "set the clock, and keep it set (NTP)")
+    return Check("clock", Verdict.OK, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now)))
 
 
 def _redis(settings: Settings) -> Check:

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import click
+
 from uhlp_core.errors import Unavailable
 from uhlp_core.ids import Deployment
 
@@ -63,14 +65,19 @@ def addresses(settings: "Settings") -> Addresses:
 def with_redis(settings: "Settings", work: "Callable[[Store], Awaitable[T]]") -> T:
     """Run `work` with a connection to the platform's Redis.
 
-    Raises Unavailable if it cannot be reached, at the start or on the way.
+    Raises Unavailable if it cannot be reached, at the start or on the way. One that only cannot write, as on
+    a full disk, is read, with a warning on standard error.
     """
-    from uhlp_core.store import UNAVAILABLE, connect
+    from uhlp_core.store import UNAVAILABLE, Unwritable, connect
 
     async def main() -> T:
         store = connect(settings)
         try:
-            await store.ping()
+            try:
+                await store.ping()
+            except Unwritable as error:
+                warning = f"Redis takes no writes, so what it tells may be old; free some space: {error}"
+                click.echo(warning, err=True)
             return await work(store)
         except UNAVAILABLE as error:
             raise Unavailable(
@@ -85,9 +92,9 @@ def with_redis(settings: "Settings", work: "Callable[[Store], Awaitable[T]]") ->
 
 
 def require_redis(settings: "Settings") -> None:
-    """Raise Unavailable unless Redis can be reached."""
+    """Raise Unavailable unless Redis can be reached, and can write."""
 
-    async def nothing_more(store: "Store") -> None:
-        pass
+    async def ping(store: "Store") -> None:
+        await store.ping()
 
-    with_redis(settings, nothing_more)
+    with_redis(settings, ping)

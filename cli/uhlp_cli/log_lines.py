@@ -33,11 +33,14 @@ class Filter:
     component: str | None = None
     request_id: str | None = None
     """Those that it caused count as the request: their ids are its own, a dot and more."""
+    pool: str | None = None
+    instance: str | None = None
     level: str | None = None
     """The least severe level that is shown."""
 
     def __call__(self, fields: Fields) -> bool:
-        if self.component is not None and fields.get("component") != self.component:
+        exact = {"component": self.component, "pool": self.pool, "instance": self.instance}
+        if any(value is not None and fields.get(name) != value for name, value in exact.items()):
             return False
         if self.request_id is not None:
             found = str(fields.get("requestId"))

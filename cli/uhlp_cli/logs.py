@@ -31,6 +31,8 @@ _COLOURS = {"warning": "yellow", "error": "red", "critical": "red", "debug": "br
     metavar="ID",
     help="Only lines of the request with this id, and of what it caused.",
 )
+@click.option("--pool", metavar="NAME", help="Only lines of this pool's instances.")
+@click.option("--instance", metavar="ID", help="Only lines of this instance; `uhlp status APP` names them.")
 @click.option("--level", type=click.Choice(log_lines.LEVELS), help="Only lines of this level or worse.")
 @click.pass_obj
 def logs(
@@ -40,6 +42,8 @@ def logs(
     lines: int,
     component: str | None,
     request_id: str | None,
+    pool: str | None,
+    instance: str | None,
     level: str | None,
 ) -> None:
     """Show APP's requests, its handlers' output, and what went wrong in them.
@@ -48,7 +52,7 @@ def logs(
     """
     existing_app(invocation.home, app)
     path = invocation.home.app_log(app)
-    wanted = log_lines.Filter(component, request_id, level)
+    wanted = log_lines.Filter(component, request_id, pool, instance, level)
     show: Callable[[log_lines.Fields], None] = _show_json if invocation.json else _show
     found, position = log_lines.last(path, lines, wanted)
     for fields in found:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from uhlp_cli import instance_rows
 from uhlp_cli.deployments import DeploymentView, known, view
 from uhlp_cli.frame import Command, ExitCode, Invocation
 from uhlp_cli.live import Addresses, addresses, with_redis
@@ -31,7 +32,8 @@ def status(invocation: Invocation, app: str | None) -> None:
     \b
     With --json: {deployments: [{deployment, app, url, condition, ready, reconciling, stalled,
       suspended, reason, message, attempted, applied, nextRetry,
-      pools: [{pool, instances: [{instance, state, backend, pid, restarts, startedAt}]}]}]},
+      pools: [{pool, instances: [{instance, state, backend, container, outdated, pid, restarts, lastExit,
+        startedAt, ageSeconds, memoryBytes, memoryLimitBytes, cpuPercent, cpuSeconds, processes}]}]}]},
       or {error, heads: [{deployment, branch, commit, subject}]}.
     """
     home = invocation.home
@@ -113,19 +115,12 @@ def _details(one: DeploymentView, where: Addresses) -> None:
         line(f"            {text}")
     if now.next_retry is not None:
         line(f"  retry at  {clock(now.next_retry)}")
-    for pool, instances in one.pools().items():
-        line(f"  pool {pool}")
-        for found in instances:
-            since = _seconds(found["startedAt"])
-            line(
-                f"    {found['instance']}  {found['state']}  {found['backend']}  pid {found['pid']}  "
-                f"since {clock(since) if since is not None else '-'}  restarts {found['restarts']}"
-            )
+    if one.instances:
+        table(instance_rows.COLUMNS, instance_rows.rows(one))
 
 
 def _document(one: DeploymentView, where: Addresses) -> dict[str, Any]:
     now = one.conditions
-    fields = ("instance", "state", "backend", "pid", "restarts", "startedAt")
     return {
         "deployment": one.deployment.id,
         "app": one.deployment.app,
@@ -141,11 +136,7 @@ def _document(one: DeploymentView, where: Addresses) -> dict[str, Any]:
         "applied": now.applied,
         "nextRetry": now.next_retry,
         "pools": [
-            {"pool": pool, "instances": [{name: found.get(name) for name in fields} for found in instances]}
+            {"pool": pool, "instances": [instance_rows.document(found, one.usage) for found in instances]}
             for pool, instances in one.pools().items()
         ],
     }
-
-
-def _seconds(moment: object) -> float | None:
-    return float(moment) if isinstance(moment, int | float) else None

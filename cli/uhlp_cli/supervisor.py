@@ -39,6 +39,9 @@ MAX_PAUSE = 5.0
 STOP_SECONDS = 15.0
 """How long the daemons have to finish what is under way."""
 
+TELL_AGAIN_SECONDS = 1.0
+"""Between attempts to write down what runs, on a disk that is full."""
+
 READY_SECONDS = 30.0
 TICK = 0.02
 
@@ -77,6 +80,7 @@ class Supervisor:
         )
         self._children: dict[str, Child] = {}
         self._stopping = False
+        self._is_untold = False
 
     # -- starting --------------------------------------------------------------------------------------
 
@@ -201,7 +205,11 @@ class Supervisor:
         """Keep everything running until a stop signal."""
         while not self._stopping:
             self._reap()
+            if self._is_untold:
+                self._write_state()
             due = [child.not_before for child in self._children.values() if not child.pid]
+            if self._is_untold:
+                due.append(time.monotonic() + TELL_AGAIN_SECONDS)
             select.select([self._signals], [], [], max(0.0, min(due) - time.monotonic()) if due else None)
             with contextlib.suppress(BlockingIOError):
                 os.read(self._signals, 512)
@@ -219,6 +227,7 @@ class Supervisor:
             child = next((child for child in self._children.values() if child.pid == pid), None)
             if child is None:
                 continue
+            _forget_gauges(self._home, pid)
             lived = time.monotonic() - child.started
             child.failures = child.failures + 1 if lived < STABLE_SECONDS else 0
             pause = min(MAX_PAUSE, 0.1 * 2**child.failures) if child.failures else 0.0
@@ -234,7 +243,10 @@ class Supervisor:
             self._write_state()
 
     def _write_state(self) -> None:
-        """Tell other commands where the platform listens and which processes it consists of."""
+        """Tell other commands where the platform listens and which processes it consists of.
+
+        Where that cannot be written now, `run` tries again.
+        """
         settings = self.settings
         state = {
             "pid": os.getpid(),
@@ -248,8 +260,16 @@ class Supervisor:
         }
         path = self._home.run / "up.json"
         temporary = path.with_suffix(".new")
-        temporary.write_text(json.dumps(state))
-        temporary.rename(path)
+        try:
+            temporary.write_text(json.dumps(state))
+            temporary.rename(path)
+        except OSError as error:
+            # A full disk must not end what serves without needing it.
+            if not self._is_untold:
+                log.warning("cannot tell other commands what runs, trying again: %s", error)
+            self._is_untold = True
+        else:
+            self._is_untold = False
 
     # -- stopping --------------------------------------------------------------------------------------
 
@@ -269,6 +289,7 @@ class Supervisor:
             if "sandboxes" in group:
                 self._remove_instances()
         (self._home.run / "up.json").unlink(missing_ok=True)
+        shutil.rmtree(self._home.metrics, ignore_errors=True)
         for listener in self._sockets.values():
             listener.close()
         os.close(self._lock)
@@ -333,8 +354,15 @@ class Supervisor:
 def _prepare_metrics(home: Home) -> None:
     """Have all daemons count into one folder; must come before prometheus_client is imported."""
     shutil.rmtree(home.metrics, ignore_errors=True)
-    home.metrics.mkdir(parents=True)
+    home.metrics.mkdir(mode=0o700, parents=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(home.metrics)
+
+
+def _forget_gauges(home: Home, pid: int) -> None:
+    """What a daemon that has ended said about "now" does not hold any more."""
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(pid, str(home.metrics))  # type: ignore[no-untyped-call]
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

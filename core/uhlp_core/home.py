@@ -10,6 +10,9 @@ from pathlib import Path
 MAX_RUN_DIR = 60
 """A Unix socket's path holds 107 bytes; `s/<instance>/execute.sock` needs up to 47 of them."""
 
+MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 - what is made in it is closed to others
+"""Where Linux has files that are in memory only."""
+
 
 @dataclass(frozen=True)
 class Home:
@@ -60,8 +63,7 @@ class Home:
         inside = self.root / "run"
         if len(os.fsencode(inside)) <= MAX_RUN_DIR:
             return inside
-        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"uhlp-{os.getuid()}-{digest}"
+        return Path(tempfile.gettempdir()) / self._name_outside
 
     @property
     def receive_socket(self) -> Path:
@@ -77,8 +79,24 @@ class Home:
         return self.run / "g"
 
     @property
+    def containers(self) -> Path:
+        """What is known of containers that were started: must not be lost with `run` at a reboot."""
+        return self.root / "containers"
+
+    @cached_property
     def metrics(self) -> Path:
-        return self.run / "metrics"
+        """Where all daemons count; made by the supervisor. In memory where there is a folder for that.
+
+        The files are mapped: who counts into one that a full disk has no room for is killed by the kernel.
+        """
+        in_memory = os.access(MEMORY_FOLDER, os.W_OK | os.X_OK)
+        return MEMORY_FOLDER / f"{self._name_outside}-metrics" if in_memory else self.run / "metrics"
+
+    @property
+    def _name_outside(self) -> str:
+        """A name for what is this home's and this user's, among those of others."""
+        digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:12]
+        return f"uhlp-{os.getuid()}-{digest}"
 
     def repo(self, app: str) -> Path:
         return self.repos / f"{app}.git"
@@ -101,5 +119,5 @@ class Home:
                     f"{private} belongs to another user; remove it or choose another --home"
                 )
             private.chmod(0o700)
-        for folder in (self.sandboxes, self.gateways, self.metrics):
+        for folder in (self.sandboxes, self.gateways):
             folder.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,10 @@ def instances(deployment: str) -> str:
     return f"uhlp:instances:{deployment}"
 
 
+def usage(deployment: str) -> str:
+    return f"uhlp:usage:{deployment}"
+
+
 def quarantine(deployment: str) -> str:
     return f"uhlp:quarantine:{deployment}"
 
@@ -57,4 +61,5 @@ def runtime(deployment: str, key: str) -> str:
 
 def of_deployment(deployment: str) -> tuple[str, ...]:
     """All that describes a deployment, but not its runtime state: goes when the deployment is gone."""
-    return tuple(make(deployment) for make in (registry, instances, quarantine, routes, acks, load, status))
+    described = (registry, instances, usage, quarantine, routes, acks, load, status)
+    return tuple(make(deployment) for make in described)

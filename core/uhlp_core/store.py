@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from redis._parsers.base import BaseParser
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from uhlp_core.settings import Settings
@@ -20,8 +22,15 @@ Store = Any
 """An asynchronous Redis client that answers bytes (the library's own types cannot say which it answers)."""
 
 
-UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, ConnectionError, TimeoutError)
-"""What a call raises while Redis cannot be reached."""
+class Unwritable(ResponseError):
+    """Redis takes no writes, since it cannot keep them: its disk is full, or broken."""
+
+
+# The client has no class of its own for this answer, which must not be taken for a mistake of ours.
+BaseParser.EXCEPTION_CLASSES["MISCONF"] = Unwritable
+
+UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, Unwritable, ConnectionError, TimeoutError)
+"""What a call raises while Redis cannot be reached, or cannot write."""
 
 
 def connect(settings: Settings) -> Store:

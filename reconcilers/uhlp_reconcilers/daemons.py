@@ -26,6 +26,7 @@ from uhlp_reconcilers.registry import Registry
 from uhlp_reconcilers.rollouts import Rollouts
 from uhlp_reconcilers.routes import Routes
 from uhlp_reconcilers.sandboxes import Sandboxes
+from uhlp_reconcilers.usage import Usage
 from uhlp_state.model.pools import Isolation
 from uhlp_state.parse_cache import ParseCache
 
@@ -94,7 +95,11 @@ async def sandboxes(settings: Settings, stop: asyncio.Event) -> None:
                 await asyncio.sleep(HEALTH_INTERVAL)
                 await reconciler.check_health()
 
-        work = [_enqueue_woken(loop, redis, "registry", "routes", "acks", "demand"), check_health()]
+        work = [
+            _enqueue_woken(loop, redis, "registry", "routes", "acks", "demand"),
+            check_health(),
+            Usage(redis, sandbox_backend, reconciler.held).run(),
+        ]
         await _run(stop, loop, work)
         await reconciler.close()
         sandbox_backend.close()

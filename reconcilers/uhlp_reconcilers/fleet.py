@@ -66,6 +66,8 @@ class Fleet:
     crashes: dict[tuple[str, bool], Crashes] = field(default_factory=dict)
     """By pool, and whether they stood by: trouble with those must not hold up the ones that serve."""
     restarts: dict[str, int] = field(default_factory=dict)
+    exits: dict[str, str] = field(default_factory=dict)
+    """By pool, why the last one ended that was wanted."""
     published: dict[str, bytes] = field(default_factory=dict)
     scales: dict[str, Scale] = field(default_factory=dict)
     """By pool."""

@@ -43,6 +43,8 @@ class Held:
     lanes: tuple[Lane, ...] = ()
     prepared: tuple[str, ...] = ()
     restarts: int = 0
+    last_exit: str | None = None
+    """Why the instance before it, in its pool, ended though it was wanted."""
     missed: int = 0
     """Health checks in a row without an answer."""
     died: bool = False
@@ -68,6 +70,9 @@ class Held:
             pid=instance.pid,
             started_at=instance.started_at,
             restarts=self.restarts,
+            container=instance.container,
+            is_outdated=instance.is_outdated,
+            last_exit=self.last_exit,
         )
 
 

@@ -27,7 +27,7 @@ from uhlp_state.git_repo import heads, read_ref
 from uhlp_state.git_tree import GitTree, read_commit
 from uhlp_state.parse_cache import ParseCache
 from uhlp_state.platform import PlatformDefinition, validate_platform
-from uhlp_state.problems import Problem
+from uhlp_state.problems import Code, Problem
 from uhlp_state.validate import validate
 
 log = logging.getLogger(__name__)
@@ -180,7 +180,9 @@ class Registry:
             return Gone()
         head = known.branches[branch]
         suspended = any(item.app_id == deployment.app for item in self.platform.suspended_apps)
-        problems, files, revisions = await asyncio.to_thread(self._revisions, deployment.app, branch, head)
+        problems, files, revisions, forbidden = await asyncio.to_thread(
+            self._revisions, deployment.app, branch, head
+        )
         doc = RegistryDoc(
             deployment=key,
             app=deployment.app,
@@ -189,6 +191,7 @@ class Registry:
             suspended=suspended,
             on_demand=deployment.preview is not None,
             revisions=revisions,
+            forbidden=forbidden,
         )
         await self._publish(doc)
         if problems:
@@ -203,19 +206,22 @@ class Registry:
 
     def _revisions(
         self, app: str, branch: str, head: str
-    ) -> tuple[Sequence[Problem], int, tuple[Revision, ...]]:
+    ) -> tuple[Sequence[Problem], int, tuple[Revision, ...], bool]:
         """The head's problems and number of files, and the revisions wanted, exported.
 
-        Wanted are the head if it is valid, then the last good revision if that is another one.
+        Wanted are the head if it is valid, then the last good revision if that is another one. Also whether
+        the last good one has come to be forbidden.
         """
         repo = self._home.repo(app)
         problems, files, newest = self._revision(repo, app, head)
         revisions = [newest] if newest else []
         last_good = applied_revision(repo, branch)
+        objections = problems
         if last_good and last_good != head:
-            _, _, older = self._revision(repo, app, last_good)
+            objections, _, older = self._revision(repo, app, last_good)
             revisions += [older] if older else []
-        return problems, files, tuple(revisions)
+        forbidden = not revisions and any(problem.code == Code.MOUNT_NOT_ALLOWED for problem in objections)
+        return problems, files, tuple(revisions), forbidden
 
     def _revision(self, repo: Path, app: str, commit: str) -> tuple[Sequence[Problem], int, Revision | None]:
         tree = read_commit(open_objects(repo), commit).tree

@@ -42,6 +42,8 @@ class Routes:
         refused = {tree.decode() for tree in raw_refused}
         current = published.snapshot.commit if published else None
         if not wanted.revisions:
+            if wanted.forbidden and published and published.instances:
+                await self._publish(published.without_instances(_next_generation(published)))
             raise Stalled("NoValidRevision", "no commit of this branch can be served", attempted=wanted.head)
         routed = _routed(published, instances)
         chosen = _choose(wanted, instances, current, refused, routed)

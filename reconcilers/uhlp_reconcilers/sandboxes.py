@@ -18,6 +18,7 @@ from uhlp_core import events, keys, store, wake
 from uhlp_core.home import Home
 from uhlp_core.ids import Deployment
 from uhlp_core.store import UNAVAILABLE, Store
+from uhlp_reconcilers import usage
 from uhlp_reconcilers.backends.protocol import BackendError, Instance, InstanceSpec, SandboxBackend
 from uhlp_reconcilers.fleet import Crashes, Fleet, Want
 from uhlp_reconcilers.gateways import gateways_behind
@@ -35,6 +36,8 @@ DRAINING_LOOK_SECONDS = 1.0
 """How soon to look again at instances that could not be removed yet."""
 
 MAX_MISSED_HEALTH_CHECKS = 2
+
+NOBODY_LOOKED = "ended while no daemon looked"
 
 
 class Sandboxes:
@@ -58,7 +61,12 @@ class Sandboxes:
 
         Raises BackendError if they cannot be listed, and what UNAVAILABLE lists.
         """
-        found = await self._backend.list()
+        found = []
+        for instance in await self._backend.list():
+            if instance.deployment:
+                found.append(instance)
+            else:  # Its start was cut short before it was written down whose it is.
+                await self._backend.remove(instance, grace=0)
         deployments = sorted({instance.deployment for instance in found})
         async with self._redis.pipeline(transaction=False) as pipe:
             for deployment in deployments:
@@ -172,7 +180,7 @@ class Sandboxes:
                 "Draining", f"{len(fleet.held)} instance(s) finish their requests", again_after=1.0
             )
         self._fleets.pop(key, None)
-        await self._redis.delete(keys.instances(key), keys.quarantine(key), keys.load(key))
+        await self._redis.delete(keys.instances(key), keys.usage(key), keys.quarantine(key), keys.load(key))
         return Gone()
 
     def _note_deaths(self, fleet: Fleet) -> None:
@@ -181,6 +189,7 @@ class Sandboxes:
             if not held.instance.alive and held.state != "draining":
                 instance = held.instance
                 held.state, held.died = "draining", True
+                fleet.exits[instance.pool] = instance.exit_reason or NOBODY_LOOKED
                 if not held.standby:
                     fleet.restarts[instance.pool] = fleet.restarts.get(instance.pool, 0) + 1
                 crashes = fleet.crashes.setdefault((instance.pool, held.standby), Crashes())
@@ -188,7 +197,7 @@ class Sandboxes:
 
     async def _tell_exit(self, instance: Instance) -> None:
         key = instance.deployment
-        reason = instance.exit_reason or "ended while no daemon looked"
+        reason = instance.exit_reason or NOBODY_LOOKED
         log.warning(
             "instance %s: %s",
             instance.instance,
@@ -221,7 +230,8 @@ class Sandboxes:
             crashes = fleet.crashes.get((want.pool, False), Crashes())
             missing = want.count - len(fleet.serving(want.pool, want.spec))
             if missing > 0 and crashes.pause:
-                message = f"instances of pool {want.pool} die soon after their start; see `uhlp logs`"
+                why = fleet.exits.get(want.pool, NOBODY_LOOKED)
+                message = f"instances of pool {want.pool} die soon after their start ({why}); see `uhlp logs`"
                 failures.append(
                     Retry("InstancesCrashing", message, after=crashes.pause, attempted=wanted.head)
                 )
@@ -254,9 +264,15 @@ class Sandboxes:
             log=self._home.app_log(wanted.app),
             image=want.definition.docker_image,
             isolation=want.definition.isolation,
+            mounts=want.definition.mounts,
         )
         instance = await self._backend.ensure(spec)
-        held = Held(instance, standby=standby, restarts=fleet.restarts.get(want.pool, 0))
+        held = Held(
+            instance,
+            standby=standby,
+            restarts=fleet.restarts.get(want.pool, 0),
+            last_exit=fleet.exits.get(want.pool),
+        )
         fleet.held[instance.instance] = held
         self._watch_exit(held)
         context = {"deployment": wanted.deployment, "pool": want.pool}
@@ -380,6 +396,7 @@ class Sandboxes:
         fleet.held.pop(instance.instance, None)
         log.info("removed %s", instance.instance, extra=context)
         if held.died:
+            usage.count_exit(instance)
             with contextlib.suppress(*UNAVAILABLE):
                 await self._tell_exit(instance)
         self.enqueue(instance.deployment)
@@ -397,6 +414,10 @@ class Sandboxes:
             await pipe.execute()
         fleet.published = now
 
+    def held(self) -> list[Held]:
+        """Every instance of every deployment."""
+        return [held for fleet in self._fleets.values() for held in fleet.held.values()]
+
     # -- exits and health ------------------------------------------------------------------------------
 
     def _watch_exit(self, held: Held) -> None:
@@ -413,14 +434,12 @@ class Sandboxes:
 
     async def check_health(self) -> None:
         """Ask every ready instance whether it still answers; kill those that missed too often."""
-        ready = [
-            held for fleet in self._fleets.values() for held in fleet.held.values() if held.state == "ready"
-        ]
-        for held in ready:
+        for held in [held for held in self.held() if held.state == "ready"]:
             held.missed = 0 if await is_healthy(held) else held.missed + 1
             if held.missed >= MAX_MISSED_HEALTH_CHECKS:
                 context = {"deployment": held.instance.deployment, "pool": held.instance.pool}
                 log.error("instance %s does not answer; replacing it", held.instance.instance, extra=context)
+                held.instance.exit_reason = f"unanswering: missed {held.missed} health checks"
                 try:
                     await self._backend.remove(held.instance, grace=0)
                 except BackendError as error:

@@ -1,6 +1,7 @@
 """Start a child of the runner's main process by fork, with nothing of the parent's but what it needs."""
 
 import asyncio
+import errno
 import fcntl
 import os
 import resource
@@ -10,11 +11,14 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from . import confine
+from . import confine, leftovers
 
 FIRST_INHERITED = 3
 """What a child is given begins here, after its standard streams."""
 
+FIRST_LOOK_SECONDS = 0.001
+LAST_LOOK_SECONDS = 0.05
+"""Between two looks at whether a process has ended, where nothing tells of it: the first, and the longest."""
 
 known: set[int] = set()
 """The children of this process that are its own; any other was left behind by a handler."""
@@ -56,7 +60,13 @@ def start(target: Callable[[], NoReturn], inherited: Sequence[int], out: int, er
 async def exit_of(pid: int) -> None:
     """Wait until a process has ended, without reaping it."""
     loop = asyncio.get_running_loop()
-    descriptor = os.pidfd_open(pid)
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        await _watch(pid)
+        return
     ended = loop.create_future()
     loop.add_reader(descriptor, lambda: None if ended.done() else ended.set_result(None))
     try:
@@ -64,6 +74,14 @@ async def exit_of(pid: int) -> None:
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
+
+
+async def _watch(pid: int) -> None:
+    """The same where the kernel has no pidfd, as gVisor's: looks again and again, soon at first."""
+    pause = FIRST_LOOK_SECONDS
+    while leftovers.is_running(pid):
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LAST_LOOK_SECONDS)
 
 
 def kill_group(pid: int) -> None:

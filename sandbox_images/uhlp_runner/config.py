@@ -26,6 +26,8 @@ class Isolation:
     """Whether it keeps the host's network."""
     hidden: tuple[str, ...]
     """Folders no handler may see, whatever their permissions say: the platform's home."""
+    mounts: tuple[tuple[str, bool], ...]
+    """What of the host the operator lets this pool see: its path here, and whether it may be changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,9 @@ def load(path: str) -> Config:
                 network=bool(isolation.get("network")),
                 tmp_bytes=int(isolation["tmpBytes"]),
                 hidden=tuple(isolation["hidden"]),
+                mounts=tuple(
+                    (mount["path"], bool(mount["writable"])) for mount in isolation.get("mounts", ())
+                ),
             ),
         )
     except (KeyError, TypeError) as error:

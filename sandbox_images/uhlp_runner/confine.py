@@ -9,7 +9,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from . import landlock, namespaces
@@ -17,6 +17,7 @@ from .config import Config
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+PR_GET_NO_NEW_PRIVS = 39
 
 SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/proc")
 """What programs and libraries need to read."""
@@ -30,6 +31,9 @@ _OWN_SPACES = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWIPC | namespaces.CLON
 
 OWN_MOUNTS = "own mounts, network, IPC"
 OWN_USERS = "own users, mounts, network, IPC"
+
+HANDLERS_WRITE = "handlers write to their /tmp only"
+"""And to what the operator mounted for them; never into the instance's folder, on the host's disk."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -90,6 +94,8 @@ def shut_in(config: Config, *, own_processes: bool = False) -> Protection:
     os.makedirs(tmp, mode=0o700, exist_ok=True)  # noqa: PTH103
     _set_environment(tmp)
     _confine_files(config, tmp, protection)
+    if not has_tmp:
+        protection.missing.append("bounded /tmp: what handlers put there lies on the host's disk")
     protection.missing.append("memory and CPU of the instance as a whole: limits are per process (no cgroup)")
     protection.missing.append("a kernel of its own: system calls are not filtered")
     return protection
@@ -102,12 +108,13 @@ def _look_around(config: Config) -> Protection:
         status = dict(line.rstrip().split(":\t", 1) for line in file)
     measures = {
         "not root": os.getuid() != 0,
-        "no network": os.listdir("/sys/class/net") == ["lo"],  # noqa: PTH208
-        "read-only root": bool(os.statvfs("/").f_flag & os.ST_RDONLY),
+        "no network": _interfaces() <= {"lo"},
+        "read-only root": _has_read_only_root(),
         "private /tmp": os.path.ismount("/tmp"),  # noqa: S108
         "no capabilities": int(status["CapBnd"], 16) == 0,
-        "no new privileges": status["NoNewPrivs"] == "1",
-        "system calls filtered": status["Seccomp"] == "2",
+        "no new privileges": _libc.prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1,
+        # gVisor does not tell: there the host's kernel is behind another, which is more than a filter.
+        "system calls filtered": status.get("Seccomp") == "2",
     }
     for measure, holds in measures.items():
         (protection.in_force if holds else protection.missing).append(measure)
@@ -115,6 +122,19 @@ def _look_around(config: Config) -> Protection:
     _set_environment("/tmp")  # noqa: S108
     _confine_files(config, "/tmp", protection)  # noqa: S108
     return protection
+
+
+def _has_read_only_root() -> bool:
+    """By the list of mounts: gVisor does not tell it in statvfs."""
+    with open("/proc/self/mounts") as file:  # noqa: PTH123
+        mounts = [line.split(" ") for line in file]
+    return any(fields[1] == "/" and "ro" in fields[3].split(",") for fields in mounts)
+
+
+def _interfaces() -> set[str]:
+    """The network's devices; gVisor has no /sys/class/net."""
+    with open("/proc/net/dev") as file:  # noqa: PTH123
+        return {line.partition(":")[0].strip() for line in file if ":" in line}
 
 
 def _set_environment(tmp: str) -> None:
@@ -125,6 +145,25 @@ def _set_environment(tmp: str) -> None:
 def scope() -> None:
     """In a child that runs handlers: out of reach for it are the runner and the requests beside it."""
     landlock.shield_others(landlock.abi())
+
+
+def scope_handlers(writable: Sequence[str]) -> None:
+    """As `scope`; besides, it changes no file but below `writable`.
+
+    The instance's folder is the runner's alone: nothing else bounds what is put there on the host's disk.
+    """
+    scope()
+    if version := landlock.abi():
+        landlock.keep_writing_to(writable, version)
+
+
+def writable(config: Config) -> list[str]:
+    """What handlers may change, once this process has shut itself in."""
+    return [
+        os.environ["TMPDIR"],
+        *DEVICES,
+        *(path for path, may_change in config.isolation.mounts if may_change),
+    ]
 
 
 def die_with(parent: int) -> None:
@@ -169,12 +208,22 @@ def _confine_files(config: Config, tmp: str, protection: Protection) -> None:
     version = landlock.abi()
     if not version:
         protection.missing.append("Landlock: this kernel has none, so files are guarded by permissions only")
+        protection.missing.append(f"{HANDLERS_WRITE}: they can fill the host's disk")
         return
     allowed = [(path, landlock.READ) for path in (*SYSTEM_FOLDERS, *_needed(config))]
     allowed += [(path, landlock.READ_FILE | landlock.WRITE_FILE) for path in DEVICES]
     allowed += [(path, landlock.writing(version)) for path in (tmp, config.dir)]
+    allowed += [
+        (path, landlock.writing(version) if may_change else landlock.READ)
+        for path, may_change in config.isolation.mounts
+    ]
     with_network = config.isolation.network
     if protection.take("Landlock: files", lambda: landlock.restrict(allowed, version, tcp=with_network)):
+        if os.path.realpath(config.dir).startswith(f"{tmp}/"):
+            # Landlock allows a folder whole; what lies in it cannot be taken out again.
+            protection.missing.append(f"{HANDLERS_WRITE}: the platform's home is in {tmp}; move it elsewhere")
+        else:
+            protection.in_force.append(HANDLERS_WRITE)
         if not with_network:
             (protection.in_force if version >= 4 else protection.missing).append("Landlock: TCP")
         (protection.in_force if version >= 6 else protection.missing).append("Landlock: signals")

@@ -57,14 +57,35 @@ def writing(version: int) -> int:
     return all_rights(version) & ~(_MAKE_CHAR | _MAKE_BLOCK)
 
 
+def changing(version: int) -> int:
+    """Every right by which a file or folder is made, changed, moved or removed, and no right to read."""
+    return all_rights(version) & ~(READ | IOCTL_DEV)
+
+
 def restrict(allowed: Iterable[tuple[str, int]], version: int, *, tcp: bool = False) -> None:
     """Confine this thread, and all it starts, to the paths of `allowed` with their rights; for good.
 
     Where the version has them, TCP (unless `tcp`), signals and abstract sockets to the outside are denied as
     well. A path that does not exist is left out. Raises OSError.
     """
-    handled = all_rights(version)
-    attr = _RulesetAttr(handled, 3 if version >= 4 and not tcp else 0, 3 if version >= 6 else 0)
+    connecting = 3 if version >= 4 and not tcp else 0
+    attr = _RulesetAttr(all_rights(version), connecting, 3 if version >= 6 else 0)
+    _enter(attr, allowed, version)
+
+
+def keep_writing_to(paths: Iterable[str], version: int) -> None:
+    """Let this process, and all it starts, change nothing but what lies below `paths`. Raises OSError."""
+    rights = changing(version)
+    _enter(_RulesetAttr(rights, 0, 0), [(path, rights) for path in paths], version)
+
+
+def shield_others(version: int) -> None:
+    """Put this process in a domain of its own: it can signal and trace only what it starts itself."""
+    if version >= 6:
+        _enter(_RulesetAttr(0, 0, 3), (), version)
+
+
+def _enter(attr: _RulesetAttr, allowed: Iterable[tuple[str, int]], version: int) -> None:
     ruleset = _ruleset(attr, version)
     try:
         for path, rights in allowed:
@@ -75,21 +96,10 @@ def restrict(allowed: Iterable[tuple[str, int]], version: int, *, tcp: bool = Fa
             try:
                 if not os.path.isdir(path):  # noqa: PTH112
                     rights &= FILE_RIGHTS
-                rule = _PathBeneathAttr(rights & handled, descriptor)
+                rule = _PathBeneathAttr(rights & attr.handled_access_fs, descriptor)
                 _check(_libc.syscall(_ADD_RULE, ruleset, _RULE_PATH_BENEATH, ctypes.byref(rule), 0), path)
             finally:
                 os.close(descriptor)
-        _check(_libc.syscall(_RESTRICT_SELF, ruleset, 0), "landlock_restrict_self")
-    finally:
-        os.close(ruleset)
-
-
-def shield_others(version: int) -> None:
-    """Put this process in a domain of its own: it can signal and trace only what it starts itself."""
-    if version < 6:
-        return
-    ruleset = _ruleset(_RulesetAttr(0, 0, 3), version)
-    try:
         _check(_libc.syscall(_RESTRICT_SELF, ruleset, 0), "landlock_restrict_self")
     finally:
         os.close(ruleset)

@@ -37,6 +37,16 @@ def children_of(parent: int) -> list[int]:
     return [pid for pid, fields in _stats().items() if int(fields[1]) == parent]
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process, which must not have been reaped, has yet to end."""
+    try:
+        with open(f"{PROC}/{pid}/stat", "rb") as file:  # noqa: PTH123
+            text = file.read()
+    except OSError:
+        return False
+    return text[text.rindex(b")") + 2 :].split(b" ", 1)[0] not in (b"Z", b"X")
+
+
 def usage(root: int) -> Usage:
     """What a process and its descendants use now; CPU includes children that were reaped."""
     stats = _stats()

@@ -22,7 +22,10 @@ _IDLE = struct.Struct("<dQ")
 
 
 class Original:
-    """Tells a process from copies forked off it, without a system call: the kernel wipes their page."""
+    """Tells a process from copies forked off it, without a system call: the kernel wipes their page.
+
+    Raises OSError where the kernel cannot, as gVisor's.
+    """
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

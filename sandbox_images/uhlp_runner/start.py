@@ -53,6 +53,7 @@ async def _serve(config: Config, log: Log, protection: confine.Protection, proce
         "trees": config.trees,
         "environment": list(config.environment),
         "limits": {**config.limits, "processes": processes},
+        "writable": confine.writable(config),
     }
     engine = (Workers if config.mode == "server" else Jobs)(config, settings, log)
     await Server(config, log, engine, protection).run()

@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 import traceback
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -78,7 +79,7 @@ class Worker:
 
     def run(self) -> NoReturn:
         """Serve until told to drain, or until the main process is gone."""
-        self._invoker.install(self._slot.is_cancelled, Original().is_copy)
+        self._invoker.install(self._slot.is_cancelled, _copy_detector())
         poll = self._epoll.poll
         connections = self._connections
         deadline = None
@@ -245,9 +246,17 @@ class Worker:
             self._control.send(f"{order['tree']} {why}".encode(errors="replace"))
 
 
+def _copy_detector() -> Callable[[], bool] | None:
+    """The cheapest there is; None if the kernel has nothing better than asking for the pid."""
+    try:
+        return Original().is_copy
+    except OSError:
+        return None
+
+
 def run(settings: dict[str, Any], slot: Slot) -> NoReturn:
     """Be a worker, in a process that `children.start` made."""
-    confine.scope()
+    confine.scope_handlers(settings["writable"])
     confine.adopt_orphans()
     apply_handler(settings["limits"])
     # A request that wakes this worker must not take the processor from the gateway that is sending more of

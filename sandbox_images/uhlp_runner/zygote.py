@@ -60,7 +60,7 @@ def run(settings: dict[str, Any], tree: str, components: Sequence[dict[str, Any]
 
     With `fresh` the processes are new interpreters, which import what they need themselves.
     """
-    confine.scope()
+    confine.scope_handlers(settings["writable"])
     apply_memory(settings["limits"]["memoryBytes"])
     control = socket.socket(fileno=FIRST_INHERITED)
     loader = Loader(settings["trees"], settings["environment"])

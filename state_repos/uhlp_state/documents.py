@@ -44,6 +44,8 @@ class RegistryDoc:
     """Previews: instances run only while somebody asks for them."""
     revisions: tuple[Revision, ...]
     """Newest first: the head if it is valid, then the last good revision."""
+    forbidden: bool = False
+    """No revision is left, since the last good one mounts what the platform allows no more: it must end."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -54,6 +56,7 @@ class RegistryDoc:
             "suspended": self.suspended,
             "onDemand": self.on_demand,
             "revisions": [revision.to_json() for revision in self.revisions],
+            "forbidden": self.forbidden,
         }
 
     @classmethod
@@ -66,6 +69,7 @@ class RegistryDoc:
             suspended=document["suspended"],
             on_demand=document["onDemand"],
             revisions=tuple(Revision.from_json(item) for item in document["revisions"]),
+            forbidden=document.get("forbidden", False),
         )
 
 
@@ -104,6 +108,13 @@ class InstanceDoc:
     pid: int | None
     started_at: float
     restarts: int
+    """Instances of its pool that ended before it though they were wanted, since the daemon runs."""
+    container: str | None = None
+    """What its container is called in the engine, where it is one."""
+    is_outdated: bool = False
+    """Whether its image has the runner of another version than the daemon's."""
+    last_exit: str | None = None
+    """Why the last of those ended."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -119,6 +130,9 @@ class InstanceDoc:
             "pid": self.pid,
             "startedAt": self.started_at,
             "restarts": self.restarts,
+            "container": self.container,
+            "outdated": self.is_outdated,
+            "lastExit": self.last_exit,
         }
 
     @classmethod
@@ -136,11 +150,42 @@ class InstanceDoc:
             pid=document["pid"],
             started_at=document["startedAt"],
             restarts=document["restarts"],
+            container=document.get("container"),
+            is_outdated=document.get("outdated", False),
+            last_exit=document.get("lastExit"),
         )
 
     def serves(self, spec: str, tree: str) -> bool:
         """Whether a request for this tree may be sent here now."""
         return self.state == "ready" and self.spec == spec and tree in self.prepared
+
+
+@dataclass(frozen=True, slots=True)
+class UsageDoc:
+    """What one running sandbox used when it was last looked at."""
+
+    instance: str
+    memory_bytes: int
+    memory_limit_bytes: int | None
+    """Of the instance as a whole; None if only its processes have limits."""
+    cpu_seconds: float
+    """Since it was started."""
+    cpu_percent: float | None
+    """Of one core, between the last two looks; None at the first."""
+    processes: int
+    at: float
+    """When that was, in seconds since the epoch."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "instance": self.instance,
+            "memoryBytes": self.memory_bytes,
+            "memoryLimitBytes": self.memory_limit_bytes,
+            "cpuSeconds": round(self.cpu_seconds, 3),
+            "cpuPercent": None if self.cpu_percent is None else round(self.cpu_percent, 1),
+            "processes": self.processes,
+            "at": self.at,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +236,10 @@ class RoutesDoc:
     def says_the_same(self, other: "RoutesDoc | None") -> bool:
         """Whether nothing but the generation differs."""
         return other is not None and replace(self, generation=0) == replace(other, generation=0)
+
+    def without_instances(self, generation: int) -> Self:
+        """The same routes with nobody behind them."""
+        return replace(self, generation=generation, pools=dict.fromkeys(self.pools, ()))
 
     @property
     def instances(self) -> frozenset[str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from uhlp_state.checks.parts import Files
 from uhlp_state.checks.tree import check_tree
-from uhlp_state.model.base import AppIdText, Count, Model, Name
+from uhlp_state.model.base import AppIdText, Count, Model, Name, refusal
 from uhlp_state.model.commands import HARDENED
+from uhlp_state.model.mounts import Mount, MountText
 from uhlp_state.model.policies import Policy, ShippedPolicy
 from uhlp_state.parse_cache import ParseCache
-from uhlp_state.problems import Problem
+from uhlp_state.problems import Code, Problem, quoted
 from uhlp_state.tree_source import TreeSource
 
 PLATFORM_FILE = "state/platform.yaml"
@@ -47,8 +50,9 @@ class PlatformDefinition(Model):
     """Upper bounds."""
     allowed_images: tuple[Name, ...] | None = None
     """Images that pools may name, besides the default one. Without this key any image is allowed."""
-    allowed_mounts: tuple[Name, ...] = ()
-    """Volume mounts that pools may name, each exactly as a pool writes it. Default none."""
+    allowed_mounts: tuple[MountText, ...] = ()
+    """Volume mounts that pools may name, as `host:container[:ro|rw]`; one with `:rw` allows reading only as
+    well. Default none."""
     allowed_commands: tuple[Name, ...] = HARDENED
     """Programs that apps may allow themselves, by absolute path. Default those that are run with checked
     arguments; any other gets the arguments that it is given."""
@@ -56,6 +60,17 @@ class PlatformDefinition(Model):
     """Policies that come with UHLP and hold for every app: `secrets`, `personal-data`. Default `secrets`."""
     policies: dict[Name, Policy] = Field(default_factory=dict)
     """Policies by name that hold for every app, before its own."""
+
+    @model_validator(mode="after")
+    def _check_mounts(self) -> Self:
+        mounts = [(text, Mount.parse(text)) for text in self.allowed_mounts]
+        for outer, writable in mounts:
+            for inner, mount in mounts:
+                if writable.endangers(mount):
+                    message = f"{quoted(inner)} lies inside {quoted(outer)}, which handlers may write to"
+                    remedy = "make the outer one :ro, or mount folders that lie side by side"
+                    raise refusal(Code.BAD_MOUNT, message, remedy)
+        return self
 
 
 def validate_platform(

@@ -63,6 +63,7 @@ class Code(StrEnum):
     MISSING_KEY = "MISSING_KEY", "A required key is not there."
     WRONG_TYPE = "WRONG_TYPE", "A value of another type than the key takes."
     BAD_VALUE = "BAD_VALUE", "A value that the key does not take."
+    BAD_MOUNT = "BAD_MOUNT", "A volume mount that cannot be read, or of what is never mounted."
     BAD_LIMIT = "BAD_LIMIT", "A resource limit that cannot be read or is out of its range."
     BAD_KEY_HASH = "BAD_KEY_HASH", "An API key's hash is not an Argon2 hash, or its cost is out of range."
     BAD_ROUTE = "BAD_ROUTE", "A route pattern that cannot be read."

@@ -63,6 +63,8 @@ def test_no_file_has_no_lines(path: Path) -> None:
     [
         (Filter(component="greet"), ["a", "c"]),
         (Filter(request_id="r2"), ["b"]),
+        (Filter(pool="main"), ["a", "b"]),
+        (Filter(pool="main", instance="i2"), ["b"]),
         (Filter(level="warning"), ["b", "c"]),
         (Filter(component="greet", level="error"), ["c"]),
         (Filter(), ["a", "b", "c", "no json"]),
@@ -70,8 +72,8 @@ def test_no_file_has_no_lines(path: Path) -> None:
 )
 def test_filters(path: Path, wanted: Filter, expected: list[str]) -> None:
     path.write_bytes(
-        entry("a", component="greet", requestId="r1")
-        + entry("b", component="stats", requestId="r2", level="warning")
+        entry("a", component="greet", requestId="r1", pool="main", instance="i1")
+        + entry("b", component="stats", requestId="r2", level="warning", pool="main", instance="i2")
         + entry("c", component="greet", requestId="r3", level="error")
         + b"no json\n"
     )
@@ -158,7 +160,8 @@ def test_following_ends_cleanly_when_interrupted(uhlp, hello) -> None:
         assert following.stdout is not None
         assert following.stderr is not None
         assert following.stdout.readline().rstrip().endswith("first")
-        log.write_bytes(entry("first") + entry("second"))
+        with log.open("ab") as file:  # Not anew: for a moment it would be empty.
+            file.write(entry("second"))
         assert following.stdout.readline().rstrip().endswith("second")
         following.send_signal(signal.SIGINT)
         assert (following.wait(10), following.stderr.read()) == (0, "")

@@ -37,14 +37,28 @@ def test_a_live_app_with_its_instances(uhlp, hello, store, report) -> None:
         "instance": "python-1",
         "deployment": "hello",
         "pool": "python",
-        "backend": "process",
+        "backend": "docker",
         "state": "ready",
+        "container": "uhlp-1-python-1",
+        "outdated": True,
         "pid": 4711,
         "restarts": 2,
+        "lastExit": "out of memory: at 64 MiB",
         "startedAt": 1_700_000_000.0,
     }
+    usage = {
+        "memoryBytes": 50 << 20,
+        "memoryLimitBytes": 64 << 20,
+        "cpuPercent": 12.5,
+        "cpuSeconds": 7.25,
+        "processes": 4,
+    }
     store.hset(keys.instances("hello"), "python-1", json.dumps(instance))
-    assert uhlp.json("status", "hello") == {
+    store.hset(keys.usage("hello"), "python-1", json.dumps(usage))
+    document = uhlp.json("status", "hello")
+    [pool] = document["deployments"][0]["pools"]
+    assert pool["instances"][0].pop("ageSeconds") > 1_000_000
+    assert document == {
         "deployments": [
             {
                 "deployment": "hello",
@@ -67,10 +81,14 @@ def test_a_live_app_with_its_instances(uhlp, hello, store, report) -> None:
                             {
                                 "instance": "python-1",
                                 "state": "ready",
-                                "backend": "process",
+                                "backend": "docker",
+                                "container": "uhlp-1-python-1",
+                                "outdated": True,
                                 "pid": 4711,
                                 "restarts": 2,
+                                "lastExit": "out of memory: at 64 MiB",
                                 "startedAt": 1_700_000_000.0,
+                                **usage,
                             }
                         ],
                     }
@@ -80,7 +98,9 @@ def test_a_live_app_with_its_instances(uhlp, hello, store, report) -> None:
     }
     text = uhlp("status", "hello").stdout
     assert text.startswith("hello  Ready\n")
-    assert "python-1  ready  process  pid 4711" in text
+    [row] = [line.split("\t") for line in text.splitlines() if "python-1" in line]
+    assert row[:4] == ["python", "python-1", "ready (other version's image)", "docker"]
+    assert row[5:] == ["2", "12.5 %", "50 MiB of 64 MiB", "uhlp-1-python-1", "out of memory: at 64 MiB"]
 
 
 def test_a_stalled_app_says_why_and_what_serves(uhlp, hello, report) -> None:

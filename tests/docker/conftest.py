@@ -65,7 +65,7 @@ def make_home() -> Iterator[Callable[[], Home]]:
     folders = []
 
     def make() -> Home:
-        folders.append(Path(tempfile.mkdtemp(prefix="u-", dir="/tmp")))
+        folders.append(Path(tempfile.mkdtemp(prefix="u-", dir="/var/tmp")))
         home = Home(folders[-1])
         home.create()
         return home

@@ -1,12 +1,16 @@
 """Which pool runs on which backend, and what `auto` means on a machine with and without an engine."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from uhlp_cli.health import Verdict
+from uhlp_cli.health_containers import check_containers
 from uhlp_core.home import Home
+from uhlp_core.settings import Settings
 from uhlp_reconcilers.backends.by_isolation import ByIsolation
 from uhlp_reconcilers.backends.docker import DockerBackend
 from uhlp_reconcilers.backends.process import ProcessBackend
@@ -95,3 +99,25 @@ async def test_what_was_started_is_not_forgotten(
             await later.ensure(replace(spec, instance="two"))
     assert started.alive
     assert await backend.list() == [started]
+
+
+async def test_doctor_tells_what_is_left_over_and_that_the_engine_is_away(
+    home: Home, backend: DockerBackend, spec: InstanceSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings.load({}, home_dir=home.root)
+    started = await backend.ensure(spec)
+    checks = {check.name: check for check in await asyncio.to_thread(check_containers, settings)}
+    assert checks["containers"].found == f"without a deployment: {started.container}"
+    assert {name for name, check in checks.items() if check.verdict != Verdict.OK} <= {
+        "containers",
+        "docker-disk",
+    }
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    [check] = await asyncio.to_thread(check_containers, settings)
+    assert (check.name, check.verdict) == ("docker", Verdict.FAIL), "containers are on record"
+    assert "does not answer" in check.found
+    monkeypatch.undo()
+    await backend.remove(started, grace=0)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    [check] = await asyncio.to_thread(check_containers, settings)
+    assert check.verdict == Verdict.WARN

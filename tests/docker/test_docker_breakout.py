@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.sandbox import Sandbox
+from runner.sandbox import MODES, Sandbox
 from support.waiting import eventually
 from uhlp_reconcilers.backends import procfs
 
@@ -118,6 +118,24 @@ def eats_in_children(input, context):
             signal.pause()
     while True:
         signal.pause()
+
+def fills_the_disk(input, context):
+    folder = input["folder"]
+    held = [os.path.join(folder, name) for name in os.listdir(folder)]
+    deeds = [
+        lambda: open(f"{folder}/new", "wb").write(bytes(1 << 20)),
+        lambda: os.mkdir(f"{folder}/new"),
+        lambda: os.mknod(f"{folder}/new"),
+        lambda: os.symlink("x" * 4000, f"{folder}/new"),
+        lambda: os.link("/tmp/own", f"{folder}/new"),
+        lambda: os.rename("/tmp/own", f"{folder}/new"),
+        lambda: socket.socket(socket.AF_UNIX).bind(f"{folder}/new"),
+        *[lambda path=path: open(path, "ab").close() for path in held],
+        *[lambda path=path: os.truncate(path, 1 << 30) for path in held],
+        *[lambda path=path: os.remove(path) for path in held],
+    ]
+    open("/tmp/own", "w").close()
+    return [number for number, deed in enumerate(deeds) if attempt(deed) == "done"]
 
 def fills_tmp(input, context):
     with open("/tmp/big", "wb") as file:
@@ -242,7 +260,7 @@ async def test_many_small_bombs_meet_the_containers_limit(start: Start) -> None:
     status, answer = await sandbox.execute("eats_in_children")
     assert (status, answer["error"]) in [(500, "HANDLER_TIMEOUT"), (500, "HANDLER_CRASHED")]
     stats = await sandbox.backend.stats(sandbox.instance)
-    assert stats.rss_bytes < (128 + 64) << 20
+    assert stats.memory_bytes < (128 + 64) << 20
     assert (await sandbox.execute("healthy"))[1]["data"] == "well"
 
 
@@ -252,3 +270,14 @@ async def test_tmp_is_bounded(start: Start) -> None:
     assert (status, answer["error"]) == (500, "HANDLER_EXCEPTION")
     assert "No space left" in answer["details"]
     assert os.statvfs("/").f_bavail > 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_hosts_disk_is_out_of_reach(start: Start, mode: str) -> None:
+    sandbox = await start(CODE, mode=mode)
+    await sandbox.prepare("t1", "main.py", "fills_the_disk", "healthy")
+    before = sorted(sandbox.instance.dir.iterdir())
+    _, answer = await sandbox.execute("fills_the_disk", data={"folder": str(sandbox.instance.dir)})
+    assert answer["data"] == []
+    assert sorted(sandbox.instance.dir.iterdir()) == before
+    assert (await sandbox.execute("healthy"))[1]["data"] == "well"

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import uhlp_runner
+from runner.sandbox import Sandbox
 from uhlp_cli.images import images as command
 from uhlp_core.home import Home
 from uhlp_reconcilers.backends.docker import RUNSC, DockerBackend
@@ -94,6 +95,39 @@ except BackendError as error:
     assert told == (
         f"the image {in_version(other_version, TAG)} of this version is not there; run `uhlp images build`"
     )
+
+
+async def test_containers_of_another_version_are_told_apart(
+    home: Home, backend: DockerBackend, other_version: Path
+) -> None:
+    """What an update finds running serves on, and is said to be of before."""
+    sandbox = Sandbox(home, backend, "shop", "fork")
+    await sandbox.start()
+    assert [found.is_outdated for found in await backend.list()] == [False]
+    path = other_version / "uhlp_runner" / "start.py"
+    path.write_text(path.read_text() + "\n# another version\n")
+    code = f"""
+from uhlp_cli.health_containers import check_containers
+from uhlp_core.settings import Settings
+checks = {{check.name: check for check in check_containers(Settings.load(home_dir={str(home.root)!r}))}}
+print(checks["containers"].found)
+print(checks["images"].found)
+"""
+    # A deployment that Git names, so that there is no other reason to speak of its container.
+    git = [
+        "git",
+        f"--git-dir={home.repo('shop')}",
+        "-c",
+        "user.name=Ada",
+        "-c",
+        "user.email=ada@example.invalid",
+    ]
+    subprocess.run([*git, "init", "--quiet", "--bare", "--initial-branch=main"], check=True)
+    in_worktree = ["--work-tree=.", "commit", "--quiet", "--allow-empty", "--message=Begin"]
+    subprocess.run([*git, *in_worktree], check=True)
+    containers, images = in_version(other_version, code).splitlines()
+    assert containers == f"with another version's image: {sandbox.instance.container}"
+    assert images.startswith(f"missing: {in_version(other_version, TAG)}; of other versions there are ")
 
 
 def test_an_image_that_is_not_there(backend: DockerBackend) -> None:

@@ -182,7 +182,7 @@ async def test_a_sleeping_deployment_is_woken(stage: Stage, sandbox: Sandbox, do
     call = asyncio.create_task(door.invoke())
 
     async def asked_for() -> bool:
-        return bool(await stage.redis.exists(keys.demand("demo")))
+        return bool(await stage.redis.exists(keys.load("demo")))
 
     await eventually(asked_for, "somebody asks for an instance")
     await stage.publish([HELPER], sandbox.lanes, on_demand=True)

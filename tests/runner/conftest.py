@@ -17,7 +17,7 @@ Start = Callable[..., Awaitable[Sandbox]]
 
 @pytest.fixture
 def home() -> Iterator[Home]:
-    folder = Path(tempfile.mkdtemp(prefix="u-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="u-", dir="/var/tmp"))
     home = Home(folder)
     home.create()
     yield home

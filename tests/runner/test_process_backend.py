@@ -42,7 +42,7 @@ async def test_another_daemon_adopts_it(home: Home, sandbox: Sandbox) -> None:
 async def test_stats_and_logs(backend: ProcessBackend, sandbox: Sandbox) -> None:
     stats = await backend.stats(sandbox.instance)
     assert stats.processes == 3
-    assert stats.rss_bytes > 1 << 20
+    assert stats.memory_bytes > 1 << 20
     assert backend.logs(sandbox.instance) == sandbox.log
 
 

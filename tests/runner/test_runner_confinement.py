@@ -74,6 +74,18 @@ def own_temporary_file(input, context):
         file.write(b"x")
         return os.path.dirname(file.name)
 
+def fills_the_disk(input, context):
+    folder = input["folder"]
+    deeds = [
+        lambda: open(f"{folder}/new", "wb").write(bytes(1 << 20)),
+        lambda: os.mkdir(f"{folder}/new"),
+        lambda: os.symlink("x" * 4000, f"{folder}/new"),
+        lambda: socket.socket(socket.AF_UNIX).bind(f"{folder}/new"),
+        lambda: os.truncate(f"{folder}/execute.sock", 1 << 30),
+        lambda: os.remove(f"{folder}/execute.sock"),
+    ]
+    return [number for number, deed in enumerate(deeds) if attempt(deed) == "done"]
+
 def environment(input, context):
     return sorted(os.environ)
 """
@@ -131,6 +143,15 @@ async def test_what_the_daemon_trusts(start: Start) -> None:
                 function,
                 name,
             )
+
+
+async def test_the_hosts_disk(start: Start) -> None:
+    sandbox = await start(CODE)
+    before = sorted(sandbox.instance.dir.iterdir())
+    _, answer = await sandbox.execute("fills_the_disk", data={"folder": str(sandbox.instance.dir)})
+    assert answer["data"] == []
+    assert sorted(sandbox.instance.dir.iterdir()) == before
+    assert "handlers write to their /tmp only" in sandbox.backend.protection()[0]
 
 
 @pytest.mark.parametrize("function", ["mounts", "makes_users", "becomes_root"])

@@ -42,6 +42,8 @@ def test_a_full_definition():
         ({PLATFORM_FILE: "suspendedApps: [{reason: x}]"}, (PLATFORM_FILE, 1, 17, Code.MISSING_KEY)),
         ({"state/policies/p.yaml": "a: *b"}, ("state/policies/p.yaml", 1, 4, Code.YAML_ALIAS)),
         ({"../x": "y"}, ("../x", 1, 1, Code.PATH_ESCAPE)),
+        ({PLATFORM_FILE: 'allowedMounts: ["/data"]'}, (PLATFORM_FILE, 1, 17, Code.BAD_MOUNT)),
+        ({PLATFORM_FILE: 'allowedMounts: ["/a:/a:rw", "/a/b:/b"]'}, (PLATFORM_FILE, 1, 1, Code.BAD_MOUNT)),
     ],
 )
 def test_mistakes(files, expected):
@@ -51,6 +53,7 @@ def test_mistakes(files, expected):
 
 
 LIMITED = validate_platform(tree({PLATFORM_FILE: FULL}))[0]
+WRITABLE = PlatformDefinition(allowed_mounts=("/data:/data:rw",))
 
 
 @pytest.mark.parametrize(
@@ -90,11 +93,15 @@ def test_allowed_images(image, platform, codes):
     ("mount", "platform", "codes"),
     [
         ("/data:/data:ro", LIMITED, []),
-        ("/data:/data", LIMITED, [Code.MOUNT_NOT_ALLOWED]),
-        ("/:/host", LIMITED, [Code.MOUNT_NOT_ALLOWED]),
+        ("/data:/data", LIMITED, []),
+        ("/data:/data:rw", LIMITED, [Code.MOUNT_NOT_ALLOWED]),
+        ("/data:/data:rw", WRITABLE, []),
+        ("/data:/data", WRITABLE, []),
+        ("/data:/other:ro", LIMITED, [Code.MOUNT_NOT_ALLOWED]),
+        ("/data/more:/data:ro", LIMITED, [Code.MOUNT_NOT_ALLOWED]),
         ("/data:/data:ro", None, [Code.MOUNT_NOT_ALLOWED]),
     ],
 )
-def test_a_mount_must_be_on_the_list_as_it_is_written(mount, platform, codes):
+def test_a_mount_must_be_on_the_list(mount, platform, codes):
     source = app_with_pools(f"{{poolName: python, volumeMounts: ['{mount}']}}")
     assert [problem.code for problem in validate(source, "demo", platform=platform).problems] == codes

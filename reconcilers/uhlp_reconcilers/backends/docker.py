@@ -8,11 +8,11 @@ from uhlp_core.home import Home
 from uhlp_reconcilers.images import recipe
 from uhlp_state.model.pools import DEFAULT_IMAGE, Isolation
 
-from . import pidfd, procfs
+from . import cgroup, pidfd
 from .docker_engine import Engine
 from .docker_instances import Containers
 from .docker_watch import Watch
-from .protocol import BackendError, Instance, InstanceSpec, InstanceStats
+from .protocol import BackendError, Instance, InstanceSpec, InstanceStats, not_started
 from .users import Users
 
 SOCKET_PATH_LIMIT = 107
@@ -63,7 +63,7 @@ class DockerBackend:
         try:
             return await asyncio.to_thread(self._start, spec, group)
         except OSError as error:
-            raise BackendError(f"{spec.instance}: could not be started: {error}") from error
+            raise not_started(spec.instance, error) from error
 
     async def list(self) -> list[Instance]:
         """Every instance of this home. Raises BackendError rather than returning less than the truth."""
@@ -98,12 +98,12 @@ class DockerBackend:
         """What all processes of the container use now. Raises BackendError if it has ended."""
         if not instance.alive:
             raise BackendError(f"{instance.instance} has ended; it uses nothing")
-        processes = await asyncio.to_thread(procfs.tree, instance.pid)
-        return InstanceStats(
-            rss_bytes=sum(process.rss_bytes for process in processes),
-            cpu_seconds=sum(process.cpu_seconds for process in processes),
-            processes=len(processes),
-        )
+        used = cgroup.usage(instance.pid)
+        if used is None:
+            raise BackendError(
+                f"{instance.instance}: the kernel does not show its control group in {cgroup.ROOT}"
+            )
+        return used
 
     def _check(self, instance: str) -> None:
         folder = self._containers.folder(instance)
@@ -139,6 +139,6 @@ class DockerBackend:
         if RUNSC not in self._engine.info()["Runtimes"]:
             raise BackendError(
                 f"isolation: gvisor needs the runtime {RUNSC}, which the Docker engine does not have; "
-                "install gVisor (`runsc install`) and restart the engine"
+                "docs/docker.md says how to install it"
             )
         return RUNSC

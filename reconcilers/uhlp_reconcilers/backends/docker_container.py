@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
-from uhlp_state.model.pools import ResourceLimits
-
 from .docker_engine import Details
 from .protocol import InstanceSpec
 
@@ -42,6 +40,12 @@ start is held by the runner; this stops what it cannot hold."""
 
 RUNNER_FILES = 1024
 """Open files beyond `maxOpenFiles` and eight for each request at once, likewise."""
+
+GVISOR_BYTES = 128 << 20
+"""Memory beyond that where gVisor is the kernel: its own, which is a process of the container."""
+
+GVISOR_TASKS = 16
+"""So many tasks of the host gVisor may take for each process or thread that a container may have."""
 
 OOM_SCORE = 500
 """When the machine runs out of memory, the kernel takes sandboxes before daemons."""
@@ -178,19 +182,25 @@ def _host(spec: InstanceSpec, placement: Placement) -> Details:
             _mount(placement.folder, placement.folder, read_only=False),
             _mount(spec.log, LOG, read_only=False),
             *(_mount(path, path, read_only=True) for path in spec.env_paths),
+            *(
+                _mount(Path(mount.source), PurePath(mount.target), read_only=not mount.writable)
+                for mount in spec.mounts
+            ),
         ],
-        **_resources(spec.limits, spec.concurrency),
+        **_resources(spec, has_own_kernel=placement.runtime is not None),
     }
     return host | ({"Runtime": placement.runtime} if placement.runtime else {})
 
 
-def _resources(limits: ResourceLimits, concurrency: int) -> Details:
-    memory = limits.memory_bytes + RUNNER_BYTES
+def _resources(spec: InstanceSpec, *, has_own_kernel: bool) -> Details:
+    limits = spec.limits
+    memory = limits.memory_bytes + RUNNER_BYTES + (GVISOR_BYTES if has_own_kernel else 0)
+    tasks = limits.max_processes + 2 * spec.concurrency + RUNNER_PROCESSES
     return {
         "Memory": memory,
         "MemorySwap": memory,  # The same means: no swap.
         "NanoCpus": round(limits.cpu_cores * 1_000_000_000),
-        "PidsLimit": limits.max_processes + 2 * concurrency + RUNNER_PROCESSES,
+        "PidsLimit": tasks * (GVISOR_TASKS if has_own_kernel else 1),
     }
 
 
@@ -208,7 +218,8 @@ def _mount(source: Path, target: PurePath, *, read_only: bool) -> Details:
         "Source": str(source),
         "Target": str(target),
         "ReadOnly": read_only,
-        "BindOptions": {"Propagation": "rprivate"},
+        # What is mounted somewhere below would be seen too, and writable even where this is not.
+        "BindOptions": {"Propagation": "rprivate", "NonRecursive": True},
     }
 
 

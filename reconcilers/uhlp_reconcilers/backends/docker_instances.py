@@ -1,10 +1,11 @@
 """The containers of one home as instances: made, found by their labels, looked after, and removed.
 
 Every call blocks on the engine; `docker` calls from threads. The engine's containers are the record of what
-runs and outlive this daemon. Beside them, out of any sandbox's reach, one small file for each container
-tells of it in case that it is removed by hand.
+runs and outlive this daemon. One small file for each container, out of any sandbox's reach, tells of it in
+case that it is removed by hand, or that after a reboot the engine does not answer yet.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,11 +16,13 @@ import time
 from pathlib import Path
 
 from uhlp_core.home import Home
+from uhlp_reconcilers.images import recipe
 from uhlp_state.model.pools import ResourceLimits
 
 from . import docker_container as container
 from . import procfs
 from .docker_engine import Details, Engine
+from .mounts import check_mounts
 from .protocol import BackendError, Instance, InstanceSpec
 from .runner_config import runner_config
 from .users import PROBE_UID
@@ -46,27 +49,39 @@ class Containers:
 
     def __init__(self, home: Home, engine: Engine) -> None:
         self._engine = engine
+        self._home = home.root
         self._mark = hashlib.sha256(os.fsencode(home.root.resolve())).hexdigest()[:12]
         self._folders = home.run / "c"
+        self._records = home.containers
         self._running: dict[str, Instance] = {}
         """By container id, what was handed out as running: to say why it ends if it must be ended."""
 
     def folder(self, instance: str) -> Path:
-        """The folder of an instance, beside which its record lies."""
+        """The folder of an instance."""
         return self._folders / instance
 
     def start(self, spec: InstanceSpec, image: str, runtime: str | None, group: int) -> Instance:
-        """Create and start a container. Raises BackendError, OSError."""
+        """Create and start a container, or leave nothing behind. Raises BackendError, OSError."""
+        try:
+            return self._start(spec, image, runtime, group)
+        except (BackendError, OSError):
+            # Where the engine cannot say what it has made, the record stays, to be asked about again.
+            with contextlib.suppress(BackendError):
+                self._discard(spec.instance)
+            raise
+
+    def _start(self, spec: InstanceSpec, image: str, runtime: str | None, group: int) -> Instance:
         folder = self.folder(spec.instance)
+        check_mounts(spec.mounts, self._home)
         placement = _placement(self._mark, spec, image, runtime, group, folder)
-        self._folders.mkdir(mode=0o700, exist_ok=True)
+        for private in (self._folders, self._records):
+            private.mkdir(mode=0o700, exist_ok=True)
         record = self._record(spec.instance)
         draft = record.with_suffix(".new")
         draft.write_text(json.dumps(container.labels(spec, placement)))
         draft.replace(record)
         _lay_out(spec, placement)
-        name = f"uhlp-{self._mark}-{spec.instance}"
-        created = self._engine.create(name, container.description(spec, placement))
+        created = self._engine.create(self._name(spec.instance), container.description(spec, placement))
         self._engine.start(created)
         details = self._engine.inspect(created)
         if details is None:
@@ -78,7 +93,7 @@ class Containers:
 
         Raises BackendError.
         """
-        with tempfile.TemporaryDirectory(prefix="uhlp-") as name:
+        with tempfile.TemporaryDirectory(prefix="probe-", dir=self._folders.parent) as name:
             folder = Path(name)
             spec = _probe(folder)
             mark = f"{self._mark}-probe"  # Nobody's instance.
@@ -107,7 +122,7 @@ class Containers:
 
     def has_started_any(self) -> bool:
         """Whether by the records something was started and not removed. Asks no engine."""
-        return any(self._folders.glob("*.json"))
+        return any(self._records.glob("*.json"))
 
     def named(self, instance: str) -> list[Instance]:
         """The containers of this instance: none, one, or what somebody has cloned. Raises BackendError."""
@@ -116,7 +131,7 @@ class Containers:
     def all(self) -> list[Instance]:
         """Every instance there is or, by the records, should be. Raises BackendError."""
         # In this order: a container that is made in between is missed by neither look.
-        recorded = sorted(self._folders.glob("*.json"))
+        recorded = sorted(self._records.glob("*.json"))
         found = [self._instance(details) for details in self._details(None)]
         known = {instance.instance for instance in found}
         for record in recorded:
@@ -140,14 +155,19 @@ class Containers:
         if not instance.alive:
             instance.exit_reason = instance.exit_reason or self.why_ended(instance)
         instance.exit_reason = instance.exit_reason or "removed"
-        for details in self._details(instance.instance):
-            self._engine.remove(details["Id"])
+        self._discard(instance.instance)
         for known in [
             one for one, held in self._running.copy().items() if held.instance == instance.instance
         ]:
             self._running.pop(known, None)
-        shutil.rmtree(instance.dir, ignore_errors=True)
-        self._record(instance.instance).unlink(missing_ok=True)
+
+    def _discard(self, instance: str) -> None:
+        """Remove its containers, and then what tells of them. Raises BackendError."""
+        for details in self._details(instance):
+            self._engine.remove(details["Id"])
+        shutil.rmtree(self.folder(instance), ignore_errors=True)
+        self._record(instance).unlink(missing_ok=True)
+        self._record(instance).with_suffix(".new").unlink(missing_ok=True)
 
     def why_ended(self, instance: Instance) -> str:
         """Why it does not run any more, as soon as the engine knows."""
@@ -208,10 +228,17 @@ class Containers:
             started_at=float(labels[container.STARTED_LABEL]),
             dir=self.folder(instance),
             exit_reason=ended,
+            container=self._name(instance),
+            # A container inherits its image's labels; what is known of a removed one has none.
+            is_outdated=process is not None and labels.get(recipe.SOURCE_LABEL) not in recipe.current(),
         )
 
+    def _name(self, instance: str) -> str:
+        """What the container of an instance is called."""
+        return f"uhlp-{self._mark}-{instance}"
+
     def _record(self, instance: str) -> Path:
-        return self._folders / f"{instance}.json"
+        return self._records / f"{instance}.json"
 
 
 def _placement(
@@ -272,7 +299,12 @@ def _config(spec: InstanceSpec, folder: Path) -> Details:
         trees=container.TREES,
         folder=folder,
         libraries=[container.LIBRARIES],
-        isolation={"confinedBy": "container", "tmpBytes": container.TMP_BYTES, "hidden": []},
+        isolation={
+            "confinedBy": "container",
+            "tmpBytes": container.TMP_BYTES,
+            "hidden": [],
+            "mounts": [{"path": mount.target, "writable": mount.writable} for mount in spec.mounts],
+        },
     )
 
 

@@ -23,7 +23,7 @@ from uhlp_core.home import Home
 from uhlp_state.model.pools import ResourceLimits
 
 from . import pidfd, procfs
-from .protocol import BackendError, Instance, InstanceSpec, InstanceStats
+from .protocol import BackendError, Instance, InstanceSpec, InstanceStats, not_started
 from .runner_config import runner_config
 from .users import PROBE_UID, Users
 
@@ -53,7 +53,7 @@ class ProcessBackend:
         Starts a runner that only shuts itself in and says so: about 0.2 s. Raises BackendError.
         """
         uid = PROBE_UID if os.geteuid() == 0 else None
-        with tempfile.TemporaryDirectory(prefix="uhlp-") as folder:
+        with tempfile.TemporaryDirectory(prefix="probe-", dir=self._home.run) as folder:
             spec = InstanceSpec(
                 instance="probe",
                 app="probe",
@@ -77,6 +77,11 @@ class ProcessBackend:
 
     async def ensure(self, spec: InstanceSpec) -> Instance:
         """Create and start the instance, or find it running. Raises BackendError."""
+        if spec.mounts:
+            raise BackendError(
+                f"pool {spec.pool}: volumeMounts take containers, and its instances are processes of "
+                "the host; give it `isolation: docker`"
+            )
         folder = self._folder(spec.instance)
         found = self._read(folder)
         if found is not None and found.alive and found.spec == spec.spec_hash:
@@ -86,7 +91,10 @@ class ProcessBackend:
         try:
             return await asyncio.to_thread(self._start, spec, folder)
         except OSError as error:
-            raise BackendError(f"{spec.instance}: could not be started: {error}") from error
+            # Perhaps it runs already, and only its pid could not be written down.
+            if (half_made := self._read(folder)) is not None:
+                await self.remove(half_made, grace=0)
+            raise not_started(spec.instance, error) from error
 
     async def list(self) -> list[Instance]:
         """Every instance of this home. Raises BackendError rather than returning less than the truth."""
@@ -127,9 +135,10 @@ class ProcessBackend:
         """What the runner and all of its processes use now. Raises BackendError if it has ended."""
         if not instance.alive:
             raise BackendError(f"{instance.instance} has ended; it uses nothing")
-        processes = await asyncio.to_thread(procfs.tree, instance.pid)
+        processes = await asyncio.to_thread(procfs.family, instance.pid)
         return InstanceStats(
-            rss_bytes=sum(process.rss_bytes for process in processes),
+            memory_bytes=sum(process.rss_bytes for process in processes),
+            memory_limit_bytes=None,
             cpu_seconds=sum(process.cpu_seconds for process in processes),
             processes=len(processes),
         )

@@ -1,10 +1,12 @@
 """What the sandboxes reconciler asks of whatever runs its instances."""
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from uhlp_core.errors import UhlpError
+from uhlp_state.model.mounts import Mount
 from uhlp_state.model.pools import DEFAULT_IMAGE, Isolation, ResourceLimits
 
 from . import procfs
@@ -14,6 +16,12 @@ class BackendError(UhlpError):
     """The backend could not do, or could not say: never to be taken for "there is nothing"."""
 
     code = "SANDBOX_BACKEND_FAILED"
+
+
+def not_started(instance: str, error: OSError) -> BackendError:
+    """What to say when the machine does not let an instance be started."""
+    remedy = "; free some space: it is tried again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return BackendError(f"{instance}: could not be started: {error}{remedy}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,8 @@ class InstanceSpec:
     """What a container is made from; the process backend does not look at it."""
     isolation: Isolation = Isolation.AUTO
     """What the pool asks for: a backend that can do several looks at it."""
+    mounts: tuple[Mount, ...] = ()
+    """What else of the host it sees. The platform allows them; the backend refuses what leads elsewhere."""
 
 
 @dataclass(slots=True)
@@ -67,6 +77,10 @@ class Instance:
     """Holds `execute.sock`, the lanes and `mcp.sock`."""
     exit_reason: str | None = None
     """Why it no longer runs, once that is known."""
+    container: str | None = None
+    """What its container is called in the engine, where it is one."""
+    is_outdated: bool = False
+    """Whether it runs an image with the runner of another version of this installation."""
 
     @property
     def alive(self) -> bool:
@@ -78,9 +92,14 @@ class Instance:
 class InstanceStats:
     """What an instance, with all its processes, uses."""
 
-    rss_bytes: int
+    memory_bytes: int
+    """Without what the kernel could drop at once. Summed over processes, shared pages count for each."""
+    memory_limit_bytes: int | None
+    """Of the instance as a whole; None if only its processes have limits."""
     cpu_seconds: float
+    """Since it was started."""
     processes: int
+    """And threads, where a control group counts them."""
 
 
 class SandboxBackend(Protocol):

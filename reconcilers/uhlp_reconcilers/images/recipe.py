@@ -43,6 +43,11 @@ def source_hash(name: str) -> str:
     return digest.hexdigest()[:_HASH_LENGTH]
 
 
+def current() -> frozenset[str]:
+    """The hashes of all images as this installation wants them."""
+    return frozenset(map(source_hash, IMAGES))
+
+
 def tag(name: str) -> str:
     """The full name of the image as this installation wants it, such as `uhlp/python_runner:1f0c…`."""
     return f"{REPOSITORY}/{name}:{source_hash(name)}"

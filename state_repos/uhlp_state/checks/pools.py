@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uhlp_state.checks.parts import Files, Part
 from uhlp_state.model import AppDefinition
+from uhlp_state.model.mounts import Mount
 from uhlp_state.model.pools import DEFAULT_IMAGE
 from uhlp_state.platform import PlatformDefinition
 from uhlp_state.problems import Code, did_you_mean, quoted
@@ -24,9 +25,9 @@ def check_pools(files: Files, definition: Part[AppDefinition], platform: Platfor
             message = f"the image {quoted(pool.docker_image)} is not allowed on this platform"
             place: YamlPath = (*_POOLS, index, "dockerImage")
             files.problems.append(definition.problem(place, Code.IMAGE_NOT_ALLOWED, message, remedy))
-        for position, mount in enumerate(pool.volume_mounts):
-            if mount not in platform.allowed_mounts:
-                message = f"the mount {quoted(mount)} is not allowed on this platform"
+        for position, mount in enumerate(pool.mounts):
+            if not any(Mount.parse(allowed).allows(mount) for allowed in platform.allowed_mounts):
+                message = f"the mount {quoted(pool.volume_mounts[position])} is not allowed on this platform"
                 remedy = "remove it, or have it added to allowedMounts in the platform's state/platform.yaml"
                 place = (*_POOLS, index, "volumeMounts", position)
                 files.problems.append(definition.problem(place, Code.MOUNT_NOT_ALLOWED, message, remedy))

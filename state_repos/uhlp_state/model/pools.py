@@ -10,7 +10,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from uhlp_state.model.base import KEY, Count, Model, Name, Number, any_case, refusal
+from uhlp_state.model.base import KEY, Count, Model, Number, any_case, refusal
+from uhlp_state.model.mounts import Mount, MountText
 from uhlp_state.problems import Code, quoted
 
 DEFAULT_IMAGE = "uhlp/python_runner"
@@ -136,8 +137,9 @@ class PoolDefinition(Model):
     """Seconds that an instance above `minInstances` must have been unneeded before it stops. Default 60."""
     resource_limits: ResourceLimits = ResourceLimits()
     """What one instance may use."""
-    volume_mounts: tuple[Name, ...] = ()
-    """Mounts as `host:container[:ro]`. Refused unless the platform allows them. Default none."""
+    volume_mounts: tuple[MountText, ...] = ()
+    """Mounts as `host:container[:ro|rw]`, read-only by default, in containers only. Refused unless the
+    platform allows them. Default none."""
     execution_mode: Annotated[ExecutionMode, *any_case(ExecutionMode)] = ExecutionMode.FORK
     """`interpreter`: a new interpreter per request. `fork` (default): a fresh copy of a warm one.
     `server`: a persistent worker."""
@@ -167,6 +169,11 @@ class PoolDefinition(Model):
             message = f"maxInstances ({self.max_instances}) is below minInstances ({self.min_instances})"
             raise refusal(Code.BAD_LIMIT, message, "raise maxInstances or lower minInstances")
         return self
+
+    @property
+    def mounts(self) -> tuple[Mount, ...]:
+        """`volume_mounts` taken apart."""
+        return tuple(map(Mount.parse, self.volume_mounts))
 
     def spec_hash(self) -> str:
         """A short stable hash of everything that shapes an instance; how many there are does not."""

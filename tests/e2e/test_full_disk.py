@@ -1,0 +1,86 @@
+"""The home's disk is full: serving goes on, nothing is half applied, and all heals by itself."""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.platform_under_test import ISOLATION, Platform, answering, app_files
+from support.waiting import wait_until
+
+SIZE = "48m"
+BLOCKS = (1 << 16, 4096, 1)
+"""Bytes at a time, until not one more fits."""
+
+
+@pytest.fixture
+def small_platform() -> Iterator[Platform]:
+    """Its home is a small disk of its own. Not in /tmp, which belongs to handlers."""
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts disks")
+    if ISOLATION != "process":
+        pytest.skip("looks at what is left of an instance where the process backend has it")
+    home = Path(tempfile.mkdtemp(prefix="uf-", dir="/var/tmp"))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=700", "tmpfs", str(home)], check=True)
+    platform = Platform(home)
+    try:
+        yield platform
+    finally:
+        platform.close()
+        subprocess.run(["umount", "--lazy", str(home)], check=True)
+        home.rmdir()
+
+
+def fill(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        for block in BLOCKS:
+            try:
+                while file.write(bytes(block)) == block:
+                    pass
+            except OSError:
+                continue
+
+
+def test_a_full_disk(small_platform: Platform) -> None:
+    platform = small_platform
+    platform.start()
+    app = platform.create("app", app_files("app", answering("one")))
+    filler = platform.home / "filler"
+    fill(filler)
+
+    served = app.head()
+    app.commit(app_files("app", answering("two")))
+    refused = app.push()
+    assert refused.code != 0
+    assert "No space left on device" in refused.err
+    assert platform.answer("app") == {"answer": "one"}
+    head = subprocess.run(
+        ["git", "-C", str(platform.repo("app")), "rev-parse", "main"], capture_output=True, text=True
+    )
+    assert head.stdout.strip() == served
+
+    def is_told() -> bool:
+        return "No space left on device; free some space: it is tried again" in platform.log()
+
+    [deployment] = platform.uhlp("status", "app", "--json").json["deployments"]
+    [instance] = deployment["pools"][0]["instances"]
+    os.kill(instance["pid"], 9)
+    wait_until(is_told, "the log says why no instance is started, and what to do")
+    status = platform.uhlp("status", "app")
+    # Redis may still have room in its last block, and tell it; or else that it cannot be told anything.
+    assert "No space left on device" in status.out + status.err
+    checks = {check["name"]: check for check in platform.uhlp("doctor", "--json").json["checks"]}
+    assert checks["disk"]["verdict"] == "fail"
+    assert platform.request("GET", "/healthz").status == 200
+    started = [path for path in (platform.home / "run" / "s").iterdir() if path.name != instance["instance"]]
+    assert started == [], "nothing is left half made"
+
+    filler.unlink()
+    wait_until(lambda: platform.request("GET", "/", app="app").status == 200, "it serves again")
+    assert platform.answer("app") == {"answer": "one"}
+    assert "✔ live at" in app.push().err
+    assert platform.answer("app") == {"answer": "two"}
+    assert "starting it again" not in platform.log(), "no daemon ended for want of space"
