@@ -15,6 +15,7 @@ from uhlp_state.model import (
     PoolDefinition,
     SecurityConfig,
 )
+from uhlp_state.model.pools import Language
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,22 @@ class AppSnapshot:
     """Static files by path relative to `state/ui/`."""
     files: int = 0
     """Number of files in the tree."""
+    environments: Mapping[Language, str] = field(default_factory=dict)
+    """By language, the hash of the packages that the code asks for; see `dependencies`."""
 
     @cached_property
     def pools(self) -> Mapping[str, PoolDefinition]:
         """The pools by name."""
         return MappingProxyType({pool.pool_name: pool for pool in self.definition.sandbox_pools.pools})
+
+    def pool_spec(self, name: str) -> str:
+        """A short hash of everything that shapes an instance of a pool: its definition and its packages.
+
+        A change of code never changes it. Raises KeyError: there is no such pool.
+        """
+        pool = self.pools[name]
+        environment = self.environments.get(pool.language)
+        return f"{pool.spec_hash()}-{environment}" if environment else pool.spec_hash()
 
     @cached_property
     def _components(self) -> Mapping[str, ComponentDefinition]:
@@ -75,6 +87,7 @@ class AppSnapshot:
             "schemas": dict(self.schemas),
             "ui": {path: {"blob": file.blob, "size": file.size} for path, file in self.ui.items()},
             "files": self.files,
+            "environments": dict(self.environments),
         }
 
     @classmethod
@@ -95,6 +108,7 @@ class AppSnapshot:
             schemas=data["schemas"],
             ui={path: UiFile(**file) for path, file in data["ui"].items()},
             files=data["files"],
+            environments={Language(name): digest for name, digest in data["environments"].items()},
         )
 
 

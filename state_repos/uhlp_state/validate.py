@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from uhlp_state.checks.components import check_components
+from uhlp_state.checks.dependencies import check_dependencies
 from uhlp_state.checks.parts import Files, Part
 from uhlp_state.checks.pools import check_pools
 from uhlp_state.checks.prompts import check_prompts
@@ -16,6 +17,7 @@ from uhlp_state.checks.references import CODE, SCHEMAS, STATE
 from uhlp_state.checks.routes import check_routes
 from uhlp_state.checks.tree import check_tree
 from uhlp_state.checks.workflows import check_workflows
+from uhlp_state.dependencies import dependencies
 from uhlp_state.model import AppDefinition, ComponentRegistry, Model, OptimizationConfig, SecurityConfig
 from uhlp_state.parse_cache import ParseCache
 from uhlp_state.platform import PlatformDefinition
@@ -141,6 +143,7 @@ def _check_all(files: Files, parts: _Parts, app: str, platform: PlatformDefiniti
     if parts.registry is not None:
         check_components(files, parts.registry, pools, workflows)
         check_routes(files, parts.registry)
+    check_dependencies(files)
     for path in files.under(CODE, ".py"):
         files.python_names(path)
     for path in files.under(SCHEMAS, ".json"):
@@ -166,4 +169,5 @@ def _snapshot(files: Files, parts: _Parts, app: str, commit: str, tree: str, cou
             path.removeprefix(UI): UiFile(files[path].blob, files[path].size) for path in files.under(UI, "")
         },
         files=count,
+        environments={wanted.language: wanted.digest for wanted in dependencies(files.installable)},
     )

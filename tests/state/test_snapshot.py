@@ -49,7 +49,7 @@ def test_what_it_holds(snapshot):
 
 def test_the_way_through_json_changes_nothing(snapshot):
     plain = snapshot.to_json()
-    keys = "app commit tree definition components security optimization schemas ui files"
+    keys = "app commit tree definition components security optimization schemas ui files environments"
     assert list(plain) == keys.split()
     again = AppSnapshot.from_json(orjson.loads(orjson.dumps(plain)))
     assert again == snapshot

@@ -14,6 +14,7 @@ from uhlp_state.model.base import KEY, Count, Model, Name, Number, any_case, ref
 from uhlp_state.problems import Code, quoted
 
 DEFAULT_IMAGE = "uhlp/python_runner"
+NODE_IMAGE = "uhlp/node_runner"
 MIN_MEMORY = 16 * 1024 * 1024
 """A Python interpreter alone needs about this much."""
 MAX_MEMORY = 1024 * 1024**3
@@ -41,6 +42,13 @@ class Isolation(StrEnum):
     PROCESS = "process"
     DOCKER = "docker"
     GVISOR = "gvisor"
+
+
+class Language(StrEnum):
+    """What the code in a pool is written in."""
+
+    PYTHON = "python"
+    NODE = "node"
 
 
 def _parse_cores(text: str) -> float | None:
@@ -158,6 +166,11 @@ class PoolDefinition(Model):
             message = f"maxInstances ({self.max_instances}) is below minInstances ({self.min_instances})"
             raise refusal(Code.BAD_LIMIT, message, "raise maxInstances or lower minInstances")
         return self
+
+    @property
+    def language(self) -> Language:
+        """What its instances run."""
+        return Language.NODE if self.docker_image == NODE_IMAGE else Language.PYTHON
 
     def spec_hash(self) -> str:
         """A short stable hash of everything that shapes an instance; how many there are does not."""
