@@ -19,6 +19,7 @@ from uhlp_reconcilers.backends.docker import DockerBackend
 from uhlp_reconcilers.backends.process import ProcessBackend
 from uhlp_reconcilers.backends.protocol import BackendError
 from uhlp_reconcilers.cleanup import Cleanup
+from uhlp_reconcilers.environments.environments import Environments
 from uhlp_reconcilers.loop import Loop
 from uhlp_reconcilers.receive_door import ReceiveDoor
 from uhlp_reconcilers.ref_watch import RefEvents, RefPoll
@@ -83,9 +84,10 @@ async def sandboxes(settings: Settings, stop: asyncio.Event) -> None:
     """Registry documents → running instances."""
     async with _connected(settings) as redis:
         sandbox_backend = backend(settings)
-        reconciler = Sandboxes(settings.home, redis, sandbox_backend)
+        environments = Environments(settings, sandbox_backend)
+        reconciler = Sandboxes(settings.home, redis, sandbox_backend, environments)
         loop = Loop(reconciler, redis)
-        reconciler.enqueue = loop.enqueue
+        reconciler.enqueue = environments.enqueue = loop.enqueue
         await _until_it_works(lambda: _resume(loop, redis))
         await _until_it_works(reconciler.adopt)
 
@@ -97,6 +99,7 @@ async def sandboxes(settings: Settings, stop: asyncio.Event) -> None:
         work = [_enqueue_woken(loop, redis, "registry", "routes", "acks", "demand"), check_health()]
         await _run(stop, loop, work)
         await reconciler.close()
+        await environments.close()
         sandbox_backend.close()
 
 

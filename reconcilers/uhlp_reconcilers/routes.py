@@ -117,15 +117,14 @@ def _choose(
 def _unready(revision: Revision, instances: list[InstanceDoc]) -> Iterable[str]:
     """Pools that have fewer instances ready for this revision than they promise."""
     for name, pool in revision.snapshot.pools.items():
-        ready = sum(
-            1 for item in instances if item.pool == name and item.serves(pool.spec_hash(), revision.tree)
-        )
+        spec = revision.snapshot.pool_spec(name)
+        ready = sum(1 for item in instances if item.pool == name and item.serves(spec, revision.tree))
         if ready < pool.min_instances:
             yield f"{name} ({ready} of {pool.min_instances})"
 
 
 def _lanes(revision: Revision, pool: str, instances: list[InstanceDoc]) -> tuple[tuple[str, Lane], ...]:
-    spec = revision.snapshot.pools[pool].spec_hash()
+    spec = revision.snapshot.pool_spec(pool)
     return tuple(
         (item.instance, lane)
         for item in sorted(instances, key=lambda item: item.instance)

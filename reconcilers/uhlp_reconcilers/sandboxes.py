@@ -8,8 +8,8 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Coroutine
+from dataclasses import asdict, dataclass, field
 
 import orjson
 
@@ -18,6 +18,7 @@ from uhlp_core.home import Home
 from uhlp_core.ids import Deployment
 from uhlp_core.store import Store
 from uhlp_reconcilers.backends.protocol import BackendError, InstanceSpec, SandboxBackend
+from uhlp_reconcilers.environments.environments import Environments, Survey
 from uhlp_reconcilers.gateways import gateways_behind
 from uhlp_reconcilers.instances import Held, RevisionRefused, become_ready, is_healthy, prepare
 from uhlp_reconcilers.outcome import Done, Gone, Outcome, Retry, Stalled, Waiting
@@ -54,6 +55,14 @@ class _Want:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why a revision cannot be brought into force."""
+
+    reason: str
+    message: str
+
+
 @dataclass(slots=True)
 class _Fleet:
     """The instances of one deployment."""
@@ -62,6 +71,8 @@ class _Fleet:
     crashes: dict[str, _Crashes] = field(default_factory=dict)
     restarts: dict[str, int] = field(default_factory=dict)
     published: dict[str, bytes] = field(default_factory=dict)
+    survey: Survey = field(default_factory=Survey)
+    """The packages of the wanted revisions, as of this run."""
 
     def starting(self) -> list[Held]:
         return [held for held in self.held.values() if held.state == "starting"]
@@ -79,10 +90,11 @@ class Sandboxes:
 
     name = "sandboxes"
 
-    def __init__(self, home: Home, redis: Store, backend: SandboxBackend) -> None:
+    def __init__(self, home: Home, redis: Store, backend: SandboxBackend, environments: Environments) -> None:
         self._home = home
         self._redis = redis
         self._backend = backend
+        self._environments = environments
         self._fleets: dict[str, _Fleet] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.enqueue: Callable[[str], None] = lambda deployment: None
@@ -135,10 +147,14 @@ class Sandboxes:
         if raw_wanted is None:
             return await self._dismantle(key, fleet, routes)
         wanted = RegistryDoc.from_json(orjson.loads(raw_wanted))
-        refused = {entry["commit"]: entry["message"] for entry in map(orjson.loads, raw_refused.values())}
+        refused = {
+            entry["commit"]: _Refusal(entry["reason"], entry["message"])
+            for entry in map(orjson.loads, raw_refused.values())
+        }
         asked_for = demand_ms > 0
 
         await self._bury_the_dead(key, fleet)
+        refused |= await self._see_to_packages(wanted, fleet, refused)
         wants = _wants(wanted, routes, refused, asked_for=asked_for)
         pause = await self._start_missing(wanted, fleet, wants)
         await self._become_ready(wanted, fleet)
@@ -148,18 +164,21 @@ class Sandboxes:
         await self._remove_drained(fleet, routes)
         if wanted.head in refused:
             raise Stalled(
-                "HandlersNotLoadable",
-                refused[wanted.head],
+                refused[wanted.head].reason,
+                refused[wanted.head].message,
                 attempted=wanted.head,
                 applied=wanted.revisions[1].commit if len(wanted.revisions) > 1 else None,
             )
         if pause is not None:
             message = "instances die soon after their start; see `uhlp logs`"
             raise Retry("InstancesCrashing", message, after=pause, attempted=wanted.head)
+        if waiting := _packages_outcome(wanted, fleet):
+            return waiting
         return _outcome(wanted, fleet, again_after=demand_ms / 1000 + 0.2 if asked_for else None)
 
     async def _dismantle(self, key: str, fleet: _Fleet, routes: RoutesDoc | None) -> Outcome:
         """The deployment is gone: remove everything, gently while routes still name it."""
+        self._environments.forget(key)
         self._mark_surplus(fleet, [])
         await self._publish(key, fleet)
         await self._remove_drained(fleet, routes)
@@ -209,11 +228,27 @@ class Sandboxes:
             events.record(pipe, event)
             await pipe.execute()
 
+    async def _see_to_packages(
+        self, wanted: RegistryDoc, fleet: _Fleet, refused: Container[str]
+    ) -> dict[str, _Refusal]:
+        """Have the wanted revisions' packages installed; returns what was newly refused."""
+        fleet.survey = await self._environments.survey(wanted, refused)
+        newly = {
+            commit: _Refusal("DependenciesNotInstalled", message)
+            for commit, message in fleet.survey.refused.items()
+        }
+        for revision in wanted.revisions:
+            if revision.commit in newly:
+                await self._quarantine(wanted.deployment, revision, newly[revision.commit])
+        return newly
+
     async def _start_missing(self, wanted: RegistryDoc, fleet: _Fleet, wants: list[_Want]) -> float | None:
         """Start what lacks, all pools at once. Returns the pause before a crashing pool may start again."""
         pause: float | None = None
         starting = []
         for want in wants:
+            if want.spec not in fleet.survey.packages:
+                continue  # It is started as soon as its packages are there.
             crashes = fleet.crashes.get(want.pool, _Crashes())
             missing = want.count - len(fleet.of(want.spec, want.pool))
             if missing > 0 and time.monotonic() < crashes.not_before:
@@ -240,6 +275,7 @@ class Sandboxes:
             timeout_seconds=want.definition.timeout_seconds,
             limits=want.definition.resource_limits,
             log=self._home.app_log(wanted.app),
+            env_paths=fleet.survey.packages[want.spec],
             image=want.definition.docker_image,
             isolation=want.definition.isolation,
         )
@@ -265,32 +301,32 @@ class Sandboxes:
             raise failed
 
     async def _load_revisions(
-        self, wanted: RegistryDoc, fleet: _Fleet, refused: Mapping[str, str]
-    ) -> dict[str, str]:
+        self, wanted: RegistryDoc, fleet: _Fleet, refused: Container[str]
+    ) -> dict[str, _Refusal]:
         """Load every wanted revision into the instances that can serve it; returns what was newly refused.
 
         The older revision comes first: it is what serves until the newer one is ready.
         """
-        newly: dict[str, str] = {}
+        newly: dict[str, _Refusal] = {}
         for revision in reversed(wanted.revisions):
             if revision.commit in refused:
                 continue
             loading = [
                 prepare(held, revision.snapshot)
-                for name, pool in revision.snapshot.pools.items()
-                for held in fleet.of(pool.spec_hash(), name)
+                for name in revision.snapshot.pools
+                for held in fleet.of(revision.snapshot.pool_spec(name), name)
             ]
             for result in await asyncio.gather(*loading, return_exceptions=True):
                 if isinstance(result, RevisionRefused):
-                    newly[revision.commit] = str(result)
+                    newly[revision.commit] = _Refusal("HandlersNotLoadable", str(result))
                 elif isinstance(result, BaseException):
                     raise result
             if revision.commit in newly:
                 await self._quarantine(wanted.deployment, revision, newly[revision.commit])
         return newly
 
-    async def _quarantine(self, deployment: str, revision: Revision, message: str) -> None:
-        entry = {"commit": revision.commit, "message": message, "at": time.time()}
+    async def _quarantine(self, deployment: str, revision: Revision, refusal: _Refusal) -> None:
+        entry = {"commit": revision.commit, **asdict(refusal), "at": time.time()}
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.hset(keys.quarantine(deployment), revision.tree, store.dumps(entry))
             wake.nudge(pipe, "instances", deployment)
@@ -391,7 +427,7 @@ class Sandboxes:
 
 
 def _wants(
-    wanted: RegistryDoc, routes: RoutesDoc | None, refused: Mapping[str, str], *, asked_for: bool
+    wanted: RegistryDoc, routes: RoutesDoc | None, refused: Container[str], *, asked_for: bool
 ) -> list[_Want]:
     """Instances wanted: the newest revision's pools, and the served revision's until the switch is done."""
     if wanted.suspended:
@@ -404,9 +440,26 @@ def _wants(
         for name, pool in revision.snapshot.pools.items():
             least = 0 if wanted.on_demand else pool.min_instances
             count = max(least, 1) if asked_for else least
-            spec = pool.spec_hash()
+            spec = revision.snapshot.pool_spec(name)
             wants.setdefault((name, spec), _Want(name, pool, spec, count))
     return list(wants.values())
+
+
+def _packages_outcome(wanted: RegistryDoc, fleet: _Fleet) -> Outcome | None:
+    """What to say while the newest revision's packages are not there; None if they are. Raises Retry."""
+    newest = wanted.revisions[0] if wanted.revisions else None
+    if newest is None or all(
+        newest.snapshot.pool_spec(name) in fleet.survey.packages
+        or fleet.of(newest.snapshot.pool_spec(name), name)
+        for name in newest.snapshot.pools
+    ):
+        return None
+    if delayed := fleet.survey.delayed.get(newest.commit):
+        message, pause = delayed
+        raise Retry("DependenciesUnavailable", message, after=pause, attempted=wanted.head)
+    if progress := fleet.survey.pending.get(newest.commit):
+        return Waiting("InstallingDependencies", progress, attempted=wanted.head, again_after=1.0)
+    return None
 
 
 def _outcome(wanted: RegistryDoc, fleet: _Fleet, *, again_after: float | None) -> Outcome:

@@ -24,6 +24,8 @@ class Isolation:
     tmp_bytes: int
     hidden: tuple[str, ...]
     """Folders no handler may see, whatever their permissions say: the platform's home."""
+    network: bool
+    """Whether it keeps the network: an installer of packages does, an instance never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ def load(path: str) -> Config:
                 gid=isolation.get("gid"),
                 tmp_bytes=int(isolation["tmpBytes"]),
                 hidden=tuple(isolation["hidden"]),
+                network=bool(isolation.get("network")),
             ),
         )
     except (KeyError, TypeError) as error:

@@ -26,9 +26,7 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 OWN_PROCESS_COUNT = "own process count"
 """A user namespace counts its processes by itself, whatever else the same user runs."""
 
-_OWN_SPACES = (
-    namespaces.CLONE_NEWNS | namespaces.CLONE_NEWNET | namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
-)
+_OWN_SPACES = namespaces.CLONE_NEWNS | namespaces.CLONE_NEWIPC | namespaces.CLONE_NEWUTS
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -61,12 +59,12 @@ def shut_in(config: Config) -> Protection:
     uid = isolation.uid if is_root and isolation.uid is not None else os.geteuid()
     gid = isolation.gid if is_root and isolation.gid is not None else os.getegid()
     os.umask(0o022)  # Mount points are made before this process changes its user, who must pass them.
+    spaces = _OWN_SPACES if isolation.network else _OWN_SPACES | namespaces.CLONE_NEWNET
+    named = "mounts, IPC" if isolation.network else "mounts, network, IPC"
     if is_root:
-        has_spaces = protection.take("own mounts, network, IPC", lambda: namespaces.unshare(_OWN_SPACES))
+        has_spaces = protection.take(f"own {named}", lambda: namespaces.unshare(spaces))
     else:
-        has_spaces = protection.take(
-            "own users, mounts, network, IPC", lambda: _own_users(uid, gid, _OWN_SPACES)
-        )
+        has_spaces = protection.take(f"own users, {named}", lambda: _own_users(uid, gid, spaces))
         if has_spaces:
             protection.in_force.append(OWN_PROCESS_COUNT)
     has_tmp = has_spaces and protection.take("private /tmp, home hidden", lambda: _hide(config))
@@ -168,6 +166,8 @@ def _confine_files(config: Config, tmp: str, protection: Protection) -> None:
     allowed = [(path, landlock.READ) for path in (*SYSTEM_FOLDERS, *_needed(config))]
     allowed += [(path, landlock.READ_FILE | landlock.WRITE_FILE) for path in DEVICES]
     allowed += [(path, landlock.writing(version)) for path in (tmp, config.dir)]
-    if protection.take("Landlock: files", lambda: landlock.restrict(allowed, version)):
-        (protection.in_force if version >= 4 else protection.missing).append("Landlock: TCP")
+    network = config.isolation.network
+    if protection.take("Landlock: files", lambda: landlock.restrict(allowed, version, network=network)):
+        guards_tcp = version >= 4 and not network
+        (protection.in_force if guards_tcp else protection.missing).append("Landlock: TCP")
         (protection.in_force if version >= 6 else protection.missing).append("Landlock: signals")

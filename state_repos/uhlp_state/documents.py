@@ -89,7 +89,7 @@ class InstanceDoc:
     deployment: str
     pool: str
     spec: str
-    """`PoolDefinition.spec_hash()` of the pool that it was made from."""
+    """`AppSnapshot.pool_spec()` of the pool that it was made from."""
     backend: str
     state: Literal["starting", "ready", "draining"]
     dir: str

@@ -174,10 +174,10 @@ def _host(spec: InstanceSpec, placement: Placement) -> Details:
         "RestartPolicy": {"Name": "no"},  # It is replaced, by somebody who knows whether it is still wanted.
         "LogConfig": SEALED_OUTPUT,
         "Mounts": [
-            _mount(spec.trees.resolve(), TREES, read_only=True),
-            _mount(placement.folder, placement.folder, read_only=False),
-            _mount(spec.log, LOG, read_only=False),
-            *(_mount(path, path, read_only=True) for path in spec.env_paths),
+            mount(spec.trees.resolve(), TREES, read_only=True),
+            mount(placement.folder, placement.folder, read_only=False),
+            mount(spec.log, LOG, read_only=False),
+            *(mount(path, path, read_only=True) for path in spec.env_paths),
         ],
         **_resources(spec.limits, spec.concurrency),
     }
@@ -202,7 +202,8 @@ def _ulimits(spec: InstanceSpec) -> list[Details]:
     ]
 
 
-def _mount(source: Path, target: PurePath, *, read_only: bool) -> Details:
+def mount(source: Path, target: PurePath, *, read_only: bool) -> Details:
+    """A file or folder of the host as a container sees it."""
     return {
         "Type": "bind",
         "Source": str(source),
