@@ -87,7 +87,7 @@ class AppSnapshot:
             "schemas": dict(self.schemas),
             "ui": {path: {"blob": file.blob, "size": file.size} for path, file in self.ui.items()},
             "files": self.files,
-            "environments": dict(self.environments),
+            "environments": {language.value: digest for language, digest in self.environments.items()},
         }
 
     @classmethod

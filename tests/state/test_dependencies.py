@@ -2,6 +2,7 @@
 
 import json
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -165,7 +166,7 @@ def test_only_what_is_installed_names_an_environment():
 
 def test_a_snapshot_keeps_its_environments_as_json():
     snapshot = validate(app({"state/requirements.txt": "a==1\n"}), "demo").snapshot
-    assert type(snapshot).from_json(json.loads(json.dumps(snapshot.to_json()))) == snapshot
+    assert type(snapshot).from_json(orjson.loads(orjson.dumps(snapshot.to_json()))) == snapshot
 
 
 def test_what_cannot_be_read_is_named_with_its_line():

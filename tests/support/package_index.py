@@ -7,15 +7,15 @@ import json
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
-def wheel(name: str, version: str, files: dict[str, str]) -> tuple[str, bytes]:
+def wheel(name: str, version: str, files: Mapping[str, str | bytes]) -> tuple[str, bytes]:
     """A wheel's file name and content."""
     info = f"{name}-{version}.dist-info"
-    content = {
+    content: dict[str, str | bytes] = {
         **files,
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
@@ -23,8 +23,8 @@ def wheel(name: str, version: str, files: dict[str, str]) -> tuple[str, bytes]:
     record = "".join(f"{path},,\n" for path in [*content, f"{info}/RECORD"])
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
-        for path, text in {**content, f"{info}/RECORD": record}.items():
-            archive.writestr(zipfile.ZipInfo(path), text)
+        for path, data_or_text in {**content, f"{info}/RECORD": record}.items():
+            archive.writestr(zipfile.ZipInfo(path), data_or_text)
     return f"{name}-{version}-py3-none-any.whl", data.getvalue()
 
 
@@ -85,7 +85,7 @@ class PackageIndex:
         """Offer a wheel or a source distribution of a Python project."""
         self._python.setdefault(project, {})[file] = data
 
-    def add_wheel(self, name: str, version: str, files: dict[str, str]) -> str:
+    def add_wheel(self, name: str, version: str, files: Mapping[str, str | bytes]) -> str:
         """Make and offer a wheel; its hash, as requirements name it."""
         file, data = wheel(name, version, files)
         self.add(name, file, data)
@@ -102,7 +102,9 @@ class PackageIndex:
         parts = path.strip("/").split("/")
         match parts:
             case ["simple", project] if project in self._python:
-                links = "".join(f'<a href="/files/{project}/{file}">{file}</a>' for file in self._python[project])
+                links = "".join(
+                    f'<a href="/files/{project}/{file}">{file}</a>' for file in self._python[project]
+                )
                 return "text/html", f"<html><body>{links}</body></html>".encode()
             case ["files", project, file] if file in self._python.get(project, {}):
                 self.hold.wait()

@@ -15,7 +15,7 @@ from uhlp_core.settings import Settings
 from uhlp_reconcilers.backends.protocol import BackendError
 from uhlp_state.model.pools import Language
 
-from .installer import FOLDERS, SCRATCH
+from .installer import DETAILS, FOLDERS, SCRATCH
 
 RECIPE = 1
 """Goes up whenever packages would come out otherwise, and are to be installed anew."""
@@ -68,6 +68,7 @@ def _pip(settings: Settings, places: Places, may_run_code: bool) -> Command:
     arguments = [places.program, "-I", str(places.tool), "install", "--no-input", "--no-color"]
     arguments += ["--disable-pip-version-check", "--progress-bar=off", "--no-cache-dir"]
     arguments += ["--no-warn-script-location", "--root-user-action=ignore"]
+    arguments += [f"--log={places.box}/{SCRATCH}/{DETAILS}"]
     arguments += [f"--requirement={places.box}/requirements.txt"]
     arguments += [f"--target={places.box}/{FOLDERS[Language.PYTHON]}"]
     if not may_run_code:

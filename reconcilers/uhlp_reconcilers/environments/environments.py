@@ -164,7 +164,7 @@ class Environments:
             one.task = asyncio.create_task(
                 self._install(one, place, installer, order), name=f"install:{place}"
             )
-        found.pending[revision.commit] = f"installing: {one.line}"
+        found.pending[revision.commit] = one.line
 
     async def _install(self, one: _Installation, place: Path, installer: Installer, order: Order) -> None:
         loop = asyncio.get_running_loop()
@@ -180,19 +180,26 @@ class Environments:
         except InstallRefused as error:
             log.warning("packages cannot be installed: %s", error)
             one.refused = str(error)
-        except (InstallFailed, BackendError, OSError) as error:
-            pause = min(MAX_PAUSE, FIRST_PAUSE * 2.0**one.failures) * random.uniform(0.75, 1.25)  # noqa: S311
-            log.warning("packages are not installed yet, trying again in %.1f s: %s", pause, error)
-            one.failures += 1
-            one.failed, one.not_before = str(error), time.monotonic() + pause
         except InstallStopped:
             log.info("stopped installing packages that nobody wants any more")
             self._drop(place, one)
+        except (InstallFailed, BackendError, OSError) as error:
+            self._postpone(one, str(error))
+        except Exception as error:  # A bug of ours must not keep an app waiting for ever.
+            log.exception("installing packages into %s failed", place)
+            self._postpone(one, f"{type(error).__name__}: {error}")
         else:
             log.info("installed packages into %s", place)
             self._drop(place, one)
         one.task, one.line = None, "waiting for its turn"
         self._wake(one)
+
+    def _postpone(self, one: _Installation, reason: str) -> None:
+        pause = min(MAX_PAUSE, FIRST_PAUSE * 2.0**one.failures)
+        pause *= random.uniform(0.75, 1.25)  # noqa: S311 - spreads retries, decides nothing
+        log.warning("packages are not installed yet, trying again in %.1f s: %s", pause, reason)
+        one.failures += 1
+        one.failed, one.not_before = reason, time.monotonic() + pause
 
     def _drop(self, place: Path, one: _Installation) -> None:
         if self._under_way.get(place) is one:

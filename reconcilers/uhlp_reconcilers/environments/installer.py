@@ -24,6 +24,9 @@ FOLDERS = {Language.PYTHON: "packages", Language.NODE: "node_modules"}
 SCRATCH = "scratch"
 """The folder in the box for what is needed on the way only."""
 
+DETAILS = "details"
+"""A file there with what pip does not print: among it that the index answered with an error."""
+
 
 class InstallRefused(UhlpError):
     """These packages cannot be installed as they are asked for; the text is the installer's own."""

@@ -18,6 +18,7 @@ from uhlp_state.export import EXECUTABLE_MODE, FILE_MODE, FOLDER_MODE, TEMPORARY
 
 from .commands import CA_FILE
 from .installer import (
+    DETAILS,
     FOLDERS,
     MAX_SECONDS,
     SCRATCH,
@@ -33,6 +34,9 @@ from .output import Output
 MAX_BYTES = 2 << 30
 MAX_FILES = 100_000
 """Of one installation, what it needs on the way included."""
+
+MAX_DETAILS = 256 << 10
+"""Bytes of the installer's own log that are looked at."""
 
 LOOK_SECONDS = 0.25
 """Between two looks at what was printed; each may move a line of a push's output."""
@@ -115,10 +119,21 @@ def _follow(
         if stop.wait(LOOK_SECONDS):
             raise InstallStopped
     _measure(work.box)
-    if code and output.blames_outside():
+    if code and output.blames_outside(_details(work.box)):
         raise InstallFailed(output.reasons())
     if code:
         raise InstallRefused(output.reasons())
+
+
+def _details(box: Path) -> str:
+    """The end of the installer's own log; it only decides whether to try again, so it may lie."""
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with os.fdopen(os.open(box / SCRATCH / DETAILS, flags), "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - MAX_DETAILS))
+            return file.read(MAX_DETAILS).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _measure(box: Path) -> None:

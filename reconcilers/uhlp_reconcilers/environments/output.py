@@ -19,6 +19,9 @@ _OUTSIDE = re.compile(
 )
 """Marks of a network, an index or a registry that is away, as pip and npm name it."""
 
+_CREDENTIALS = re.compile(r"//[^/@\s]+@")
+"""In the address of an index."""
+
 
 class Output:
     """The last lines of an installation."""
@@ -41,12 +44,13 @@ class Output:
         errors = [line for line in lines if _ERROR.match(line)]
         return "\n".join((errors or lines or ["it ended without a word"])[-TOLD_LINES:])
 
-    def blames_outside(self) -> bool:
-        """Whether something that may come back by itself was away."""
-        return any(map(_OUTSIDE.search, self._lines))
+    def blames_outside(self, details: str) -> bool:
+        """Whether by these lines, or by `details`, something that may come back by itself was away."""
+        return any(map(_OUTSIDE.search, [*self._lines, details]))
 
 
 def _clean(raw: bytes) -> str:
-    """A line of a program that may be hostile: it must not move a reader's cursor."""
+    """A line of a program that may be hostile: it must not move a reader's cursor, nor tell a secret."""
     text = raw.decode(errors="replace")
-    return "".join(char if char.isprintable() else " " for char in text).strip()[:MAX_LINE]
+    text = "".join(char if char.isprintable() else " " for char in text).strip()
+    return _CREDENTIALS.sub("//***@", text)[:MAX_LINE]
