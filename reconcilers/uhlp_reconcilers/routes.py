@@ -106,10 +106,8 @@ def _choose(
     refused is taken at once.
     """
     for revision in wanted.revisions:
-        if wanted.suspended or wanted.on_demand:
-            if revision.tree not in refused:
-                return revision
-        elif not list(_unready(revision, instances)):
+        asleep = wanted.suspended or wanted.on_demand
+        if revision.tree not in refused and (asleep or not list(_unready(revision, instances))):
             return revision
     return next((revision for revision in wanted.revisions if revision.commit == current), None)
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Container, Coroutine
+from collections.abc import Callable, Container, Coroutine, Mapping
 from dataclasses import asdict, dataclass, field
 
 import orjson
@@ -152,6 +152,7 @@ class Sandboxes:
             for entry in map(orjson.loads, raw_refused.values())
         }
         asked_for = demand_ms > 0
+        await self._forget_refusals(wanted, raw_refused)
 
         await self._bury_the_dead(key, fleet)
         refused |= await self._see_to_packages(wanted, fleet, refused)
@@ -324,6 +325,19 @@ class Sandboxes:
             if revision.commit in newly:
                 await self._quarantine(wanted.deployment, revision, newly[revision.commit])
         return newly
+
+    async def _forget_refusals(self, wanted: RegistryDoc, raw_refused: Mapping[bytes, bytes]) -> None:
+        """A refusal counts for its commit. Pushed again with another, the same tree is tried again: what was
+        wrong may have been outside of it, such as a package that was not there.
+        """
+        again = [
+            revision.tree
+            for revision in wanted.revisions
+            if (raw := raw_refused.get(revision.tree.encode()))
+            and orjson.loads(raw)["commit"] != revision.commit
+        ]
+        if again:
+            await self._redis.hdel(keys.quarantine(wanted.deployment), *again)
 
     async def _quarantine(self, deployment: str, revision: Revision, refusal: _Refusal) -> None:
         entry = {"commit": revision.commit, **asdict(refusal), "at": time.time()}

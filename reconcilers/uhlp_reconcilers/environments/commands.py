@@ -96,7 +96,7 @@ def _npm(settings: Settings, places: Places, may_run_code: bool) -> Command:
     ]
     if not may_run_code:
         arguments.append("--ignore-scripts")
-    variables = {"npm_config_fetch_retries": "1"}
+    variables = {"npm_config_fetch_retries": "1", "npm_config_fetch_retry_mintimeout": "1000"}
     if settings.npm_registry:
         variables["npm_config_registry"] = settings.npm_registry
     if settings.package_ca:

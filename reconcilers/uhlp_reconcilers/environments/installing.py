@@ -155,6 +155,8 @@ def _measure(box: Path) -> None:
 
 def _take_over(source: Path, target: Path, uid: int) -> None:
     """Move what was installed out of its maker's reach, as read-only files of our own."""
+    if source.is_symlink() or not source.is_dir():
+        raise InstallRefused("a package has replaced the folder that packages are installed into")
     for path, folders, files in os.walk(source, topdown=False):
         for name in (*folders, *files):
             _take(Path(path, name), source, uid)
