@@ -50,7 +50,7 @@ def dependencies(parsed: Callable[[str, Parser], bytes | None]) -> list[Dependen
     if requirements := parsed(REQUIREMENTS, parse_requirements):
         found.append(Dependencies(Language.PYTHON, {"requirements.txt": requirements}))
     if (package := parsed(PACKAGE, parse_package)) and (lock := parsed(LOCK, parse_lock)):
-        found.append(Dependencies(Language.NODE, {"package.json": package, "package-lock.json": lock}))
+        found.append(Dependencies(Language.JAVASCRIPT, {"package.json": package, "package-lock.json": lock}))
     return found
 
 

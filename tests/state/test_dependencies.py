@@ -150,7 +150,7 @@ def test_node_packages_need_their_lock():
         ("state/package.json", Code.MISSING_FILE)
     ]
     whole = {"state/package.json": package, "state/package-lock.json": json.dumps(LOCK)}
-    assert set(validate(app(whole), "demo").snapshot.environments) == {"node"}
+    assert set(validate(app(whole), "demo").snapshot.environments) == {"javascript"}
 
 
 def test_only_what_is_installed_names_an_environment():

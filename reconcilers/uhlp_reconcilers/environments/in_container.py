@@ -38,8 +38,8 @@ OWN_END_SECONDS = MAX_SECONDS + 30
 INSTALLER_LABEL = "uhlp.installer"
 """Marks the containers of one home that install packages."""
 
-_PROGRAMS = {Language.PYTHON: "python3", Language.NODE: "node"}
-_TOOLS = {Language.PYTHON: "pip", Language.NODE: "npm"}
+_PROGRAMS = {Language.PYTHON: "python3", Language.JAVASCRIPT: "node"}
+_TOOLS = {Language.PYTHON: "pip", Language.JAVASCRIPT: "npm"}
 
 
 class InContainer:

@@ -17,7 +17,7 @@ MAX_OPEN_FILES = 1024
 MAX_SECONDS = 600.0
 """What one installation may take."""
 
-FOLDERS = {Language.PYTHON: "packages", Language.NODE: "node_modules"}
+FOLDERS = {Language.PYTHON: "packages", Language.JAVASCRIPT: "node_modules"}
 """By language, the folder that packages are installed into; code finds them there."""
 
 

@@ -35,6 +35,13 @@ class ExecutionMode(StrEnum):
     SERVER = "server"
 
 
+class Language(StrEnum):
+    """What handlers are written in."""
+
+    PYTHON = "python"
+    JAVASCRIPT = "javascript"
+
+
 class Isolation(StrEnum):
     """What keeps an instance apart from the host."""
 
@@ -44,11 +51,9 @@ class Isolation(StrEnum):
     GVISOR = "gvisor"
 
 
-class Language(StrEnum):
-    """What the code in a pool is written in."""
-
-    PYTHON = "python"
-    NODE = "node"
+def language_of(image: str) -> Language:
+    """What an instance of this image runs: JavaScript by `uhlp/node_runner`, Python by every other."""
+    return Language.JAVASCRIPT if image == NODE_IMAGE else Language.PYTHON
 
 
 def _parse_cores(text: str) -> float | None:
@@ -169,8 +174,8 @@ class PoolDefinition(Model):
 
     @property
     def language(self) -> Language:
-        """What its instances run."""
-        return Language.NODE if self.docker_image == NODE_IMAGE else Language.PYTHON
+        """What its components are written in."""
+        return language_of(self.docker_image)
 
     def spec_hash(self) -> str:
         """A short stable hash of everything that shapes an instance; how many there are does not."""
