@@ -167,6 +167,9 @@ def _confine_files(config: Config, tmp: str, protection: Protection) -> None:
     allowed += [(path, landlock.READ_FILE | landlock.WRITE_FILE) for path in DEVICES]
     allowed += [(path, landlock.writing(version)) for path in (tmp, config.dir)]
     network = config.isolation.network
+    if network:
+        # On many systems a link to where a service keeps it, out of /etc.
+        allowed.append((os.path.realpath("/etc/resolv.conf"), landlock.READ))
     if protection.take("Landlock: files", lambda: landlock.restrict(allowed, version, network=network)):
         guards_tcp = version >= 4 and not network
         (protection.in_force if guards_tcp else protection.missing).append("Landlock: TCP")

@@ -14,6 +14,7 @@ from support.waiting import wait_until
 from uhlp_core.home import Home
 from uhlp_core.settings import Settings
 from uhlp_reconcilers.backends.docker import DockerBackend
+from uhlp_reconcilers.backends.docker_engine import Engine
 from uhlp_reconcilers.backends.protocol import BackendError
 from uhlp_reconcilers.environments import installing
 from uhlp_reconcilers.environments.in_container import INSTALLER_LABEL, InContainer
@@ -62,14 +63,18 @@ def settings(home: Home, index: PackageIndex) -> Settings:
 
 
 def _install(settings: Settings, backend: DockerBackend, requirements: str) -> Path:
-    installer = InContainer(settings, backend.check)
+    engine = Engine()
+    installer = InContainer(settings, engine, backend.check)
     order = Order(Dependencies(Language.PYTHON, {"requirements.txt": requirements.encode()}), DEFAULT_IMAGE)
     place = (
         settings.home.environments
         / order.dependencies.digest
         / installer.target(Language.PYTHON, order.image)
     )
-    install(installer, order, place, settings, lambda line: None, threading.Event())
+    try:
+        install(installer, order, place, settings, lambda line: None, threading.Event())
+    finally:
+        engine.close()
     return place / "packages"
 
 

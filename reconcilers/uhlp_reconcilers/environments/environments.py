@@ -11,13 +11,12 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from uhlp_core.settings import Settings
-from uhlp_reconcilers.backends.by_isolation import ByIsolation
 from uhlp_reconcilers.backends.protocol import BackendError
 from uhlp_state.dependencies import Dependencies, read_dependencies
 from uhlp_state.documents import RegistryDoc, Revision
@@ -25,8 +24,6 @@ from uhlp_state.export import sweep
 from uhlp_state.model import PoolDefinition
 from uhlp_state.model.pools import Isolation, Language
 
-from .in_container import InContainer
-from .in_process import InProcess
 from .installer import FOLDERS, Installer, InstallFailed, InstallRefused, Order
 from .installing import InstallStopped, install
 
@@ -38,6 +35,8 @@ AT_ONCE = 2
 FIRST_PAUSE = 1.0
 MAX_PAUSE = 300.0
 """Seconds before an installation that failed for an outside reason is tried again, at first and at most."""
+
+Resolved = Callable[[Isolation], Awaitable[Isolation]]
 
 
 @dataclass(slots=True)
@@ -72,13 +71,13 @@ class _Installation:
 class Environments:
     """The folder of environments of one home. Only the sandboxes daemon, of which there is one, writes it."""
 
-    def __init__(self, settings: Settings, backend: ByIsolation) -> None:
+    def __init__(
+        self, settings: Settings, installers: Mapping[Isolation, Installer], resolved: Resolved
+    ) -> None:
+        """`resolved` says which of PROCESS, DOCKER and GVISOR a pool gets; `installers` has one for each."""
         self._settings = settings
-        self._backend = backend
-        self._installers: Mapping[Isolation, Installer] = {
-            Isolation.PROCESS: InProcess(settings),
-            Isolation.DOCKER: InContainer(settings, backend.container_image),
-        }
+        self._installers = installers
+        self._resolved = resolved
         self._threads = ThreadPoolExecutor(AT_ONCE, "install")
         self._under_way: dict[Path, _Installation] = {}
         self.enqueue: Callable[[str], None] = lambda deployment: None
@@ -101,7 +100,7 @@ class Environments:
                 if digest is None:
                     found.packages[spec] = ()
                     continue
-                installer = self._installer(await self._backend.resolved(pool.isolation))
+                installer = self._installers[await self._resolved(pool.isolation)]
                 place = await self._place(installer, digest, pool)
                 asking.add(place)
                 if place.is_dir():
@@ -125,9 +124,6 @@ class Environments:
         self._threads.shutdown()
 
     # -- one environment -------------------------------------------------------------------------------
-
-    def _installer(self, isolation: Isolation) -> Installer:
-        return self._installers[Isolation.PROCESS if isolation == Isolation.PROCESS else Isolation.DOCKER]
 
     async def _place(self, installer: Installer, digest: str, pool: PoolDefinition) -> Path:
         target = await asyncio.to_thread(installer.target, pool.language, pool.docker_image)

@@ -7,6 +7,7 @@ packages, the folder to install into, and pip or npm; never an app's trees, secr
 import hashlib
 import os
 import secrets
+import threading
 from collections.abc import Callable
 from pathlib import PurePosixPath
 
@@ -45,13 +46,14 @@ _TOOLS = {Language.PYTHON: "pip", Language.JAVASCRIPT: "npm"}
 class InContainer:
     """The installer of the docker backend."""
 
-    def __init__(self, settings: Settings, image: Callable[[str], str]) -> None:
+    def __init__(self, settings: Settings, engine: Engine, image: Callable[[str], str]) -> None:
         """`image` finds what a pool's image is called on this machine, and raises BackendError."""
         self._settings = settings
         self._image = image
-        self._engine = Engine()
+        self._engine = engine
         self._mark = hashlib.sha256(os.fsencode(settings.home.root.resolve())).hexdigest()[:12]
         self._targets: dict[str, str] = {}
+        self._tidying = threading.Lock()
         self._has_tidied = False
         self.uid = INSTALLER_UID if os.geteuid() == 0 else os.geteuid()
 
@@ -68,11 +70,7 @@ class InContainer:
 
     def begin(self, order: Order, work: Work) -> Running:
         """Start to install. Raises BackendError."""
-        if not self._has_tidied:
-            # An earlier daemon was killed in the middle; its containers are nobody's.
-            for abandoned in self._engine.containers({INSTALLER_LABEL: self._mark}):
-                self._engine.remove(abandoned)
-            self._has_tidied = True
+        self._tidy()
         name = _TOOLS[order.language]
         places = Places(_PROGRAMS[order.language], TOOLS / name, BOX)
         what = command(self._settings, order.language, places, may_run_code=True)
@@ -85,8 +83,21 @@ class InContainer:
             f"uhlp-{self._mark}-installer-{secrets.token_hex(5)}",
             self._description(self._image(order.image), what, mounts),
         )
-        self._engine.start(created)
-        return _Container(self._engine, created)
+        running = _Container(self._engine, created)
+        try:
+            self._engine.start(created)
+        except BackendError:
+            running.end()
+            raise
+        return running
+
+    def _tidy(self) -> None:
+        """At first remove what an earlier daemon has left that was killed in the middle: it is nobody's."""
+        with self._tidying:
+            if not self._has_tidied:
+                for abandoned in self._engine.containers({INSTALLER_LABEL: self._mark}):
+                    self._engine.remove(abandoned)
+                self._has_tidied = True
 
     def _details(self, image: str) -> Details:
         details = self._engine.image(image)

@@ -10,6 +10,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from uhlp_core.home import Home
@@ -43,7 +44,7 @@ class InProcess:
         program = os.path.realpath(sys.executable) if order.language == Language.PYTHON else _node()
         what = command(self._settings, order.language, Places(program, lent, work.box), may_run_code=False)
         config = work.root / "runner.json"
-        document = _config(order, work, lent, self._settings.home, self.uid)
+        document = configuration(order, work, lent, self._settings.home, self.uid)
         document |= {"command": what.arguments, "variables": what.variables}
         config.touch(mode=0o600)
         config.write_text(json.dumps(document))
@@ -77,7 +78,8 @@ class _Process:
         self._process.wait()
 
 
-def _config(order: Order, work: Work, lent: Path, home: Home, uid: int) -> dict[str, object]:
+def configuration(order: Order, work: Work, lent: Path, home: Home, uid: int) -> dict[str, object]:
+    """What a runner is told that is to become an installer, but for the program itself."""
     spec = InstanceSpec(
         instance="installer",
         app="",
@@ -96,7 +98,7 @@ def _config(order: Order, work: Work, lent: Path, home: Home, uid: int) -> dict[
         trees=work.box,
         log=work.log,
         # The parent, since Python finds a package only in a folder that it may list.
-        env_paths=(lent.parent, Path("/etc/resolv.conf").resolve()),
+        env_paths=(lent.parent,),
     )
     isolation = {
         "uid": uid if os.geteuid() == 0 else None,
@@ -116,6 +118,10 @@ def _node() -> str:
     return str(Path(found).resolve())
 
 
+@cache
 def _node_version() -> str:
-    told = subprocess.run([_node(), "--version"], capture_output=True, text=True, check=True)
+    """Asked once: a daemon keeps to the Node.js that it knew first."""
+    told = subprocess.run([_node(), "--version"], capture_output=True, text=True)
+    if told.returncode:
+        raise BackendError(f"node does not tell its version: {told.stderr[-200:]}; install it again")
     return f"node-{told.stdout.strip().removeprefix('v').split('.')[0]}"
