@@ -233,7 +233,8 @@ class Sandboxes:
         self, wanted: RegistryDoc, fleet: _Fleet, refused: Container[str]
     ) -> dict[str, _Refusal]:
         """Have the wanted revisions' packages installed; returns what was newly refused."""
-        fleet.survey = await self._environments.survey(wanted, refused)
+        serving = {held.instance.spec for held in fleet.held.values() if held.state == "ready"}
+        fleet.survey = await self._environments.survey(wanted, refused, serving)
         newly = {
             commit: _Refusal("DependenciesNotInstalled", message)
             for commit, message in fleet.survey.refused.items()

@@ -134,13 +134,13 @@ async def test_two_that_want_the_same_share_one_installation(
     told: list[str] = []
     environments.enqueue = told.append
     first, second = (_wanted(home, name, (f"{name}-1", "a==1\n")) for name in ("one", "two"))
-    assert (await environments.survey(first, ())).pending == {"one-1": "waiting for its turn"}
-    assert (await environments.survey(second, ())).pending == {"two-1": "waiting for its turn"}
+    assert (await environments.survey(first, (), ())).pending == {"one-1": "waiting for its turn"}
+    assert (await environments.survey(second, (), ())).pending == {"two-1": "waiting for its turn"}
     (await installer.number(1)).finish(0, "Collecting a\n")
     await eventually(lambda: {"one", "two"} <= set(told), "both are told")
 
     async def ready() -> bool:
-        return all([_is_ready(await environments.survey(one, ()), one) for one in (first, second)])
+        return all([_is_ready(await environments.survey(one, (), ()), one) for one in (first, second)])
 
     await eventually(ready, "it is there for both")
     assert len(installer.begun) == 1
@@ -150,29 +150,45 @@ async def test_a_refusal_is_said_once_to_each_who_asked_and_another_commit_tries
     home: Home, environments: Environments, installer: Installer
 ) -> None:
     first, second = (_wanted(home, name, (f"{name}-1", "a==1\n")) for name in ("one", "two"))
-    await environments.survey(first, ())
-    await environments.survey(second, ())
+    await environments.survey(first, (), ())
+    await environments.survey(second, (), ())
     (await installer.number(1)).finish(1, "ERROR: no such thing\n")
 
     async def refused() -> dict[str, str]:
-        return (await environments.survey(first, ())).refused
+        return (await environments.survey(first, (), ())).refused
 
     assert await eventually(refused, "it is refused") == {"one-1": "ERROR: no such thing"}
-    assert (await environments.survey(second, ())).refused == {"two-1": "ERROR: no such thing"}
+    assert (await environments.survey(second, (), ())).refused == {"two-1": "ERROR: no such thing"}
     again = _wanted(home, "one", ("one-2", "a==1\n"))
-    assert (await environments.survey(again, {"one-1"})).pending == {"one-2": "waiting for its turn"}
+    assert (await environments.survey(again, {"one-1"}, ())).pending == {"one-2": "waiting for its turn"}
     await installer.number(2)
+
+
+async def test_what_serves_is_not_refused_but_tried_again(
+    home: Home, environments: Environments, installer: Installer
+) -> None:
+    wanted = _wanted(home, "one", ("one-1", "a==1\n"))
+    serving = {wanted.revisions[0].snapshot.pool_spec("main")}
+    await environments.survey(wanted, (), serving)
+    (await installer.number(1)).finish(1, "ERROR: not any more\n")
+
+    async def begun_again() -> bool:
+        found = await environments.survey(wanted, (), serving)
+        assert not found.refused
+        return len(installer.begun) == 2
+
+    await eventually(begun_again, "it is tried again")
 
 
 async def test_what_failed_outside_is_tried_again_by_itself(
     home: Home, environments: Environments, installer: Installer
 ) -> None:
     wanted = _wanted(home, "one", ("one-1", "a==1\n"))
-    await environments.survey(wanted, ())
+    await environments.survey(wanted, (), ())
     (await installer.number(1)).finish(1, "npm error code ECONNREFUSED\n")
 
     async def begun_again() -> bool:
-        found = await environments.survey(wanted, ())
+        found = await environments.survey(wanted, (), ())
         assert not found.refused
         return len(installer.begun) == 2
 
@@ -183,16 +199,16 @@ async def test_a_newer_commit_stops_what_it_does_not_want_and_the_old_one_stays_
     home: Home, environments: Environments, installer: Installer
 ) -> None:
     good = _wanted(home, "one", ("good", "a==1\n"))
-    await environments.survey(good, ())
+    await environments.survey(good, (), ())
     (await installer.number(1)).finish(0)
 
     async def ready() -> bool:
-        return _is_ready(await environments.survey(good, ()), good)
+        return _is_ready(await environments.survey(good, (), ()), good)
 
     await eventually(ready, "the first is there")
-    await environments.survey(_wanted(home, "one", ("slow", "a==2\n"), ("good", "a==1\n")), ())
+    await environments.survey(_wanted(home, "one", ("slow", "a==2\n"), ("good", "a==1\n")), (), ())
     slow = await installer.number(2)
-    found = await environments.survey(_wanted(home, "one", ("plain", ""), ("good", "a==1\n")), ())
+    found = await environments.survey(_wanted(home, "one", ("plain", ""), ("good", "a==1\n")), (), ())
     await eventually(lambda: slow.was_ended, "what nobody wants is stopped")
     assert (found.pending, len(found.packages)) == ({}, 2)
 
@@ -200,7 +216,7 @@ async def test_a_newer_commit_stops_what_it_does_not_want_and_the_old_one_stays_
 async def test_an_installation_ends_with_the_deployment_that_wanted_it(
     home: Home, environments: Environments, installer: Installer
 ) -> None:
-    await environments.survey(_wanted(home, "one", ("one-1", "a==1\n")), ())
+    await environments.survey(_wanted(home, "one", ("one-1", "a==1\n")), (), ())
     under_way = await installer.number(1)
     environments.forget("one")
     await eventually(lambda: under_way.was_ended, "it is stopped")

@@ -62,10 +62,13 @@ class _Installation:
     stop: threading.Event = field(default_factory=threading.Event)
     task: asyncio.Task[None] | None = None
     line: str = "waiting for its turn"
-    refused: str | None = None
-    failed: str | None = None
+    problem: str | None = None
+    """Why it did not succeed."""
+    is_final: bool = False
+    """Whether trying again would end likewise."""
     failures: int = 0
     not_before: float = 0.0
+    """When it is tried again, on the monotonic clock."""
 
 
 class Environments:
@@ -80,14 +83,16 @@ class Environments:
         self._resolved = resolved
         self._threads = ThreadPoolExecutor(AT_ONCE, "install")
         self._under_way: dict[Path, _Installation] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self.enqueue: Callable[[str], None] = lambda deployment: None
         # What a daemon that was killed has left; nobody else installs here.
         sweep(settings.home.environments, older_than_seconds=0)
 
-    async def survey(self, wanted: RegistryDoc, refused: Container[str]) -> Survey:
+    async def survey(self, wanted: RegistryDoc, refused: Container[str], serving: Container[str]) -> Survey:
         """What there is for each wanted revision that is not refused; what lacks is being installed then.
 
-        Raises BackendError, OSError.
+        A revision of whose pools one is `serving` (by its spec) is not refused any more: its packages were
+        good once, and are tried again with pauses. Raises BackendError, OSError.
         """
         found = Survey()
         asking: set[Path] = set()
@@ -95,6 +100,8 @@ class Environments:
             if revision.commit in refused:
                 continue
             for name, pool in revision.snapshot.pools.items():
+                if revision.commit in found.refused:
+                    break
                 spec = revision.snapshot.pool_spec(name)
                 digest = revision.snapshot.environments.get(pool.language)
                 if digest is None:
@@ -107,7 +114,8 @@ class Environments:
                     found.packages[spec] = (place / FOLDERS[pool.language],)
                     os.utime(place.parent)  # The cleanup spares what was asked for lately.
                 else:
-                    self._look(found, place, installer, wanted, revision, pool)
+                    order = (wanted, revision, pool)
+                    self._look(found, place, installer, *order, may_refuse=spec not in serving)
         self._stop_unwanted(wanted.deployment, asking)
         return found
 
@@ -117,10 +125,9 @@ class Environments:
 
     async def close(self) -> None:
         """Stop every installation and wait for their ends."""
-        tasks = [one.task for one in self._under_way.values() if one.task]
         for one in self._under_way.values():
             one.stop.set()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._threads.shutdown()
 
     # -- one environment -------------------------------------------------------------------------------
@@ -137,30 +144,32 @@ class Environments:
         wanted: RegistryDoc,
         revision: Revision,
         pool: PoolDefinition,
+        *,
+        may_refuse: bool,
     ) -> None:
         """Say how far an environment is that is not there yet; start to install it if nobody has."""
         asker = (wanted.deployment, revision.commit)
         one = self._under_way.get(place)
-        if one is None or (one.refused and asker not in one.askers):
+        if one is None or (one.is_final and may_refuse and asker not in one.askers):
             one = self._under_way[place] = _Installation(askers={asker})
         one.askers.add(asker)
-        if one.refused:
-            found.refused[revision.commit] = one.refused
+        pause = one.not_before - time.monotonic()
+        if one.problem and one.is_final and may_refuse:
+            found.refused[revision.commit] = one.problem
             one.askers.discard(asker)
             if not one.askers:
                 del self._under_way[place]
-            return
-        pause = one.not_before - time.monotonic()
-        if one.failed and pause > 0:
-            found.delayed[revision.commit] = (one.failed, pause)
-            return
-        if one.task is None:
-            tree = self._settings.home.trees / wanted.app / revision.tree
-            order = Order(_dependencies(tree, pool.language), pool.docker_image)
-            one.task = asyncio.create_task(
-                self._install(one, place, installer, order), name=f"install:{place}"
-            )
-        found.pending[revision.commit] = one.line
+        elif one.problem and pause > 0:
+            found.delayed[revision.commit] = (one.problem, pause)
+        else:
+            if one.task is None:
+                tree = self._settings.home.trees / wanted.app / revision.tree
+                order = Order(_dependencies(tree, pool.language), pool.docker_image)
+                one.problem, one.is_final = None, False
+                one.task = asyncio.create_task(self._install(one, place, installer, order))
+                self._tasks.add(one.task)
+                one.task.add_done_callback(self._tasks.discard)
+            found.pending[revision.commit] = one.line
 
     async def _install(self, one: _Installation, place: Path, installer: Installer, order: Order) -> None:
         loop = asyncio.get_running_loop()
@@ -170,32 +179,30 @@ class Environments:
 
         log.info("installing packages into %s", place)
         arguments = (installer, order, place, self._settings, tell, one.stop)
-        one.failed = None
         try:
             await loop.run_in_executor(self._threads, install, *arguments)
         except InstallRefused as error:
-            log.warning("packages cannot be installed: %s", error)
-            one.refused = str(error)
+            self._note(one, str(error), is_final=True)
         except InstallStopped:
             log.info("stopped installing packages that nobody wants any more")
             self._drop(place, one)
         except (InstallFailed, BackendError, OSError) as error:
-            self._postpone(one, str(error))
+            self._note(one, str(error), is_final=False)
         except Exception as error:  # A bug of ours must not keep an app waiting for ever.
             log.exception("installing packages into %s failed", place)
-            self._postpone(one, f"{type(error).__name__}: {error}")
+            self._note(one, f"{type(error).__name__}: {error}", is_final=False)
         else:
             log.info("installed packages into %s", place)
             self._drop(place, one)
         one.task, one.line = None, "waiting for its turn"
         self._wake(one)
 
-    def _postpone(self, one: _Installation, reason: str) -> None:
+    def _note(self, one: _Installation, problem: str, *, is_final: bool) -> None:
         pause = min(MAX_PAUSE, FIRST_PAUSE * 2.0**one.failures)
         pause *= random.uniform(0.75, 1.25)  # noqa: S311 - spreads retries, decides nothing
-        log.warning("packages are not installed yet, trying again in %.1f s: %s", pause, reason)
+        log.warning("packages are not installed: %s", problem)
         one.failures += 1
-        one.failed, one.not_before = reason, time.monotonic() + pause
+        one.problem, one.is_final, one.not_before = problem, is_final, time.monotonic() + pause
 
     def _drop(self, place: Path, one: _Installation) -> None:
         if self._under_way.get(place) is one:
