@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from uhlp_core.settings import Settings
 from uhlp_state.export import EXECUTABLE_MODE, FILE_MODE, FOLDER_MODE, TEMPORARY_PREFIX, remove_tree
@@ -36,7 +37,7 @@ MAX_FILES = 100_000
 """Of one installation, what it needs on the way included."""
 
 MAX_DETAILS = 256 << 10
-"""Bytes of the installer's own log that are looked at."""
+"""Bytes at the end of what was printed, or of the installer's own log, that are looked at at once."""
 
 LOOK_SECONDS = 0.25
 """Between two looks at what was printed; each may move a line of a push's output."""
@@ -70,7 +71,7 @@ def install(
         with work.log.open("rb") as log:  # Before it starts, so that it is this file whatever it does.
             running = installer.begin(order, work)
             try:
-                _follow(running, work, log.read, tell, stop)
+                _follow(running, work, log, tell, stop)
             finally:
                 running.end()
         done = work.root / "done"
@@ -98,31 +99,36 @@ def _lay_out(work: Work, order: Order, settings: Settings, uid: int) -> None:
             os.chown(path, uid, uid)
 
 
-def _follow(
-    running: Running, work: Work, read: Callable[[], bytes], tell: Tell, stop: threading.Event
-) -> None:
+def _follow(running: Running, work: Work, log: BinaryIO, tell: Tell, stop: threading.Event) -> None:
     """Wait for its end, telling its newest line. Raises as `install` does unless it ended well."""
     output = Output()
     deadline = time.monotonic() + MAX_SECONDS
     measured = time.monotonic()
     while True:
         code = running.exit_code()
-        if line := output.feed(read()):
+        if line := output.feed(_printed(log)):
             tell(line)
         if code is not None:
             break
         if time.monotonic() > deadline:
             raise InstallRefused(f"installing took longer than {MAX_SECONDS:.0f} s; ask for less")
         if time.monotonic() > measured + MEASURE_SECONDS:
-            _measure(work.box)
+            _measure(work.root)
             measured = time.monotonic()
         if stop.wait(LOOK_SECONDS):
             raise InstallStopped
-    _measure(work.box)
+    _measure(work.root)
     if code and output.blames_outside(_details(work.box)):
         raise InstallFailed(output.reasons())
     if code:
         raise InstallRefused(output.reasons())
+
+
+def _printed(log: BinaryIO) -> bytes:
+    """What was printed since the last look; only the end of it where it is more than anybody could read."""
+    beyond = os.fstat(log.fileno()).st_size - log.tell() - MAX_DETAILS
+    log.seek(max(0, beyond), os.SEEK_CUR)
+    return log.read(MAX_DETAILS)
 
 
 def _details(box: Path) -> str:
@@ -136,10 +142,10 @@ def _details(box: Path) -> str:
         return ""
 
 
-def _measure(box: Path) -> None:
-    """Raise InstallRefused if there is too much in the box."""
+def _measure(root: Path) -> None:
+    """Raise InstallRefused if there is too much in the box, or in the log."""
     size = count = 0
-    for folder, folders, files in os.walk(box):
+    for folder, folders, files in os.walk(root):
         for name in (*folders, *files):
             try:
                 size += Path(folder, name).lstat().st_blocks * 512
