@@ -170,7 +170,7 @@ def _confine_files(config: Config, tmp: str, protection: Protection) -> None:
     if network:
         # On many systems a link to where a service keeps it, out of /etc.
         allowed.append((os.path.realpath("/etc/resolv.conf"), landlock.READ))
-    if protection.take("Landlock: files", lambda: landlock.restrict(allowed, version, network=network)):
+    if protection.take("Landlock: files", lambda: landlock.restrict(allowed, version, tcp=network)):
         guards_tcp = version >= 4 and not network
         (protection.in_force if guards_tcp else protection.missing).append("Landlock: TCP")
         (protection.in_force if version >= 6 else protection.missing).append("Landlock: signals")

@@ -57,14 +57,14 @@ def writing(version: int) -> int:
     return all_rights(version) & ~(_MAKE_CHAR | _MAKE_BLOCK)
 
 
-def restrict(allowed: Iterable[tuple[str, int]], version: int, *, network: bool) -> None:
+def restrict(allowed: Iterable[tuple[str, int]], version: int, *, tcp: bool = False) -> None:
     """Confine this thread, and all it starts, to the paths of `allowed` with their rights; for good.
 
-    Where the version has them, TCP (unless `network`), signals and abstract sockets to the outside are
-    denied as well. A path that does not exist is left out. Raises OSError.
+    Where the version has them, TCP (unless `tcp`), signals and abstract sockets to the outside are denied as
+    well. A path that does not exist is left out. Raises OSError.
     """
     handled = all_rights(version)
-    attr = _RulesetAttr(handled, 3 if version >= 4 and not network else 0, 3 if version >= 6 else 0)
+    attr = _RulesetAttr(handled, 3 if version >= 4 and not tcp else 0, 3 if version >= 6 else 0)
     ruleset = _ruleset(attr, version)
     try:
         for path, rights in allowed:
