@@ -38,6 +38,11 @@ class Home:
         return self.root / "data"
 
     @property
+    def environments(self) -> Path:
+        """Installed packages, by the hash of what was asked for and what they were installed for."""
+        return self.root / "environments"
+
+    @property
     def hooks(self) -> Path:
         return self.root / "hooks"
 
@@ -110,7 +115,8 @@ class Home:
         Raises PermissionError if the run folder exists and belongs to somebody else: in a shared temporary
         folder that would let another user listen in our place.
         """
-        for folder in (self.root, self.repos, self.trees, self.hooks, self.logs, self.redis, self.trash):
+        shared = (self.repos, self.trees, self.environments, self.hooks, self.logs, self.redis, self.trash)
+        for folder in (self.root, *shared):
             folder.mkdir(parents=True, exist_ok=True)
         for private in (self.root, self.run, self.secrets):
             private.mkdir(mode=0o700, parents=True, exist_ok=True)

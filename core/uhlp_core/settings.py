@@ -56,6 +56,22 @@ class Settings(BaseModel):
         description="What a pool with `isolation: auto` gets; auto is containers where the Docker engine "
         "answers and the image is there at the first start of an instance, else processes.",
     )
+    package_index: str | None = Field(
+        None,
+        repr=False,
+        description="URL of the index that apps' Python packages come from; pip's own if unset.",
+    )
+    npm_registry: str | None = Field(
+        None,
+        repr=False,
+        description="URL of the registry that apps' Node packages come from; npm's own if unset.",
+    )
+    package_proxy: str | None = Field(
+        None, repr=False, description="URL of the HTTP proxy that packages are fetched through."
+    )
+    package_ca: Path | None = Field(
+        None, description="PEM file of the certificate authorities that the index, registry or proxy has."
+    )
     preview_idle_seconds: float = Field(
         300.0, ge=1, description="A preview's instances stop after this long without a request."
     )

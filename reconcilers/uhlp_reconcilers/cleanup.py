@@ -5,7 +5,9 @@ stays for a while, so that a rollback finds its tree exported.
 """
 
 import asyncio
+import functools
 import logging
+import stat
 import subprocess
 import time
 from pathlib import Path
@@ -19,10 +21,11 @@ from uhlp_core.home import Home
 from uhlp_core.ids import PRODUCTION_BRANCH, Deployment
 from uhlp_core.store import Store
 from uhlp_state.applied import applied_revision, forget_applied
+from uhlp_state.dependencies import read_dependencies
 from uhlp_state.export import remove_tree, sweep
 from uhlp_state.git_objects import open_objects
 from uhlp_state.git_repo import heads
-from uhlp_state.git_tree import history, read_commit
+from uhlp_state.git_tree import find_entry, history, read_commit
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,9 @@ TREE_GRACE = 600.0
 
 KEPT_REVISIONS = 5
 """Newest commits of main whose trees stay exported, so that rolling back to them builds nothing."""
+
+ENVIRONMENT_GRACE = 600.0
+"""Seconds that nobody may have wanted an environment before it goes: instances that end still read it."""
 
 ORPHAN_GRACE = 3600.0
 """Seconds before the trees and logs of an app without a repo go."""
@@ -57,17 +63,25 @@ class Cleanup:
         self._home = home
         self._redis = redis
         self._maintained: dict[str, float] = {}
+        self._unwanted: dict[str, float] = {}
+        """Environments that no revision names, by when that was first seen."""
 
     async def sweep(self) -> None:
         """One pass. Raises OSError if the repos cannot be listed: then nothing is known to be gone."""
         apps = {path.stem for path in self._home.repos.iterdir() if path.suffix == ".git"}
+        environments: set[str] | None = set()
         for app in sorted(apps):
             try:
                 served = await self._served_trees(app)
-                await asyncio.to_thread(self._clean_app, app, served)
+                wanted = await asyncio.to_thread(self._clean_app, app, served)
             except (OSError, UhlpError, FileLocked, subprocess.SubprocessError) as error:
                 log.warning("left alone: %s", error, extra={"app": app})
+                environments = None  # What this app wants is not known, so nothing is known to be unwanted.
+            else:
+                environments = None if environments is None else environments | wanted
         await asyncio.to_thread(self._clean_orphans, apps)
+        if apps and environments is not None:
+            await asyncio.to_thread(self._prune_environments, environments)
 
     async def _served_trees(self, app: str) -> set[str]:
         """Trees that some gateway may be serving now."""
@@ -80,14 +94,18 @@ class Cleanup:
                     served.add(orjson.loads(document)["tree"])
         return served
 
-    def _clean_app(self, app: str, served: set[str]) -> None:
+    def _clean_app(self, app: str, served: set[str]) -> set[str]:
+        """Clean up after one app; returns the environments that its revisions name."""
         repo = self._home.repo(app)
         branches = heads(repo)
-        self._prune_trees(app, served | self._wanted_trees(repo, branches))
+        trees = served | self._wanted_trees(repo, branches)
+        environments = self._wanted_environments(repo, trees)
+        self._prune_trees(app, trees)
         forget_applied(repo, set(branches))
         self._remove_stale_locks(repo)
         self._rotate_log(app)
         self._maintain(app, repo)
+        return environments
 
     def _wanted_trees(self, repo: Path, branches: dict[str, str]) -> set[str]:
         objects = open_objects(repo)
@@ -98,6 +116,28 @@ class Cleanup:
         if main := branches.get(PRODUCTION_BRANCH):
             wanted |= {info.tree for info in history(objects, main, KEPT_REVISIONS)}
         return wanted
+
+    def _wanted_environments(self, repo: Path, trees: set[str]) -> set[str]:
+        objects = open_objects(repo)
+
+        def read(tree: str, path: str) -> bytes | None:
+            mode, blob = find_entry(objects, tree, path) or (0, "")
+            return objects.read(blob)[1] if stat.S_ISREG(mode) else None
+
+        return {
+            wanted.digest for tree in trees for wanted in read_dependencies(functools.partial(read, tree))
+        }
+
+    def _prune_environments(self, wanted: set[str]) -> None:
+        """Remove what nobody has wanted for a while, as seen from here and by the sandboxes daemon."""
+        found = {path.name for path in self._home.environments.iterdir()}
+        now = time.monotonic()
+        self._unwanted = {name: self._unwanted.get(name, now) for name in found - wanted}
+        for name, since in self._unwanted.items():
+            path = self._home.environments / name
+            if now - since > ENVIRONMENT_GRACE and _age(path) > ENVIRONMENT_GRACE:
+                remove_tree(path)
+                log.info("removed the packages %s, which no revision names", name)
 
     def _prune_trees(self, app: str, wanted: set[str]) -> None:
         folder = self._home.trees / app

@@ -16,9 +16,14 @@ from uhlp_core.settings import Settings
 from uhlp_core.store import UNAVAILABLE, Store
 from uhlp_reconcilers.backends.by_isolation import ByIsolation
 from uhlp_reconcilers.backends.docker import DockerBackend
+from uhlp_reconcilers.backends.docker_engine import Engine
 from uhlp_reconcilers.backends.process import ProcessBackend
 from uhlp_reconcilers.backends.protocol import BackendError
 from uhlp_reconcilers.cleanup import Cleanup
+from uhlp_reconcilers.environments.environments import Environments
+from uhlp_reconcilers.environments.in_container import InContainer
+from uhlp_reconcilers.environments.in_process import InProcess
+from uhlp_reconcilers.environments.installer import Installer
 from uhlp_reconcilers.loop import Loop
 from uhlp_reconcilers.receive_door import ReceiveDoor
 from uhlp_reconcilers.ref_watch import RefEvents, RefPoll
@@ -84,9 +89,19 @@ async def sandboxes(settings: Settings, stop: asyncio.Event) -> None:
     """Registry documents → running instances."""
     async with _connected(settings) as redis:
         sandbox_backend = backend(settings)
-        reconciler = Sandboxes(settings.home, redis, sandbox_backend, settings.preview_idle_seconds)
+        engine = Engine()
+        in_container = InContainer(settings, engine, sandbox_backend.container_image)
+        installers: dict[Isolation, Installer] = {
+            Isolation.PROCESS: InProcess(settings),
+            Isolation.DOCKER: in_container,
+            Isolation.GVISOR: in_container,
+        }
+        environments = Environments(settings, installers, sandbox_backend.resolved)
+        reconciler = Sandboxes(
+            settings.home, redis, sandbox_backend, environments, settings.preview_idle_seconds
+        )
         loop = Loop(reconciler, redis)
-        reconciler.enqueue = loop.enqueue
+        reconciler.enqueue = environments.enqueue = loop.enqueue
         await _until_it_works(lambda: _resume(loop, redis))
         await _until_it_works(reconciler.adopt)
 
@@ -102,6 +117,8 @@ async def sandboxes(settings: Settings, stop: asyncio.Event) -> None:
         ]
         await _run(stop, loop, work)
         await reconciler.close()
+        await environments.close()
+        engine.close()
         sandbox_backend.close()
 
 

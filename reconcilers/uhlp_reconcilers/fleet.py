@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from uhlp_reconcilers import scaling
+from uhlp_reconcilers.environments.environments import Survey
 from uhlp_reconcilers.instances import Held
 from uhlp_reconcilers.scaling import Scale
 from uhlp_state.documents import InstanceDoc, LoadDoc, Revision, RoutesDoc
@@ -73,6 +74,8 @@ class Fleet:
     """By pool."""
     loads: dict[str, LoadDoc] = field(default_factory=dict)
     """By gateway."""
+    survey: Survey = field(default_factory=Survey)
+    """The packages of the wanted revisions, as of this run."""
     supplying: bool = False
     """Whether instances that stand by are being started or loaded right now."""
 
@@ -115,15 +118,16 @@ class Fleet:
         """
         now = time.monotonic()
         looks = []
-        newest: dict[str, PoolDefinition] = {}
+        newest: dict[str, tuple[PoolDefinition, str]] = {}
         for revision in revisions:
-            newest = {**revision.snapshot.pools, **newest}
-        for name, pool in newest.items():
+            for name, pool in revision.snapshot.pools.items():
+                newest.setdefault(name, (pool, revision.snapshot.pool_spec(name)))
+        for name, (pool, spec) in newest.items():
             bounds = scaling.bounds_of(pool, sleeps_after=sleeps_after)
             before = self.scales.get(name)
             if before is None:
                 # Adopted without a word about their parts, or the very first: never fewer than there are.
-                before = Scale(len(self.serving(name, pool.spec_hash())))
+                before = Scale(len(self.serving(name, spec)))
             scale = scaling.decide(before, scaling.load_of(name, self.loads.values()), bounds, now)
             self.scales[name] = scale
             looks.append(scaling.next_look(scale, bounds, now))
@@ -136,7 +140,7 @@ class Fleet:
         for revision in revisions:
             newest = revision is revisions[0]
             for name, pool in revision.snapshot.pools.items():
-                spec = pool.spec_hash()
+                spec = revision.snapshot.pool_spec(name)
                 if (name, spec) in found:
                     continue
                 count = self._count(name, pool, preview=preview)
@@ -148,7 +152,7 @@ class Fleet:
                 replacement = revisions[0].snapshot.pools.get(name)
                 if replacement is not None:
                     serving = min(count, len(self.serving(name, spec)))
-                    key = (name, replacement.spec_hash())
+                    key = (name, revisions[0].snapshot.pool_spec(name))
                     found[key] = _replacing(found[key], serving, preview=preview)
         return list(found.values())
 

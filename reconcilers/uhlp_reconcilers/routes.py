@@ -141,16 +141,15 @@ def _unready(
 ) -> Iterable[str]:
     """Pools that have fewer instances ready for this revision than it takes to serve it."""
     for name, pool in revision.snapshot.pools.items():
-        ready = sum(
-            1 for item in instances if item.pool == name and item.serves(pool.spec_hash(), revision.tree)
-        )
+        spec = revision.snapshot.pool_spec(name)
+        ready = sum(1 for item in instances if item.pool == name and item.serves(spec, revision.tree))
         needed = to_switch(pool, routed.get(name, 0), preview=preview)
         if ready < needed:
             yield f"{name} ({ready} of {needed})"
 
 
 def _lanes(revision: Revision, pool: str, instances: list[InstanceDoc]) -> tuple[tuple[str, Lane], ...]:
-    spec = revision.snapshot.pools[pool].spec_hash()
+    spec = revision.snapshot.pool_spec(pool)
     return tuple(
         (item.instance, lane)
         for item in sorted(instances, key=lambda item: item.instance)

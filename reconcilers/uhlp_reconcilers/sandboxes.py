@@ -9,7 +9,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Container, Coroutine, Iterable, Mapping
 from typing import Literal
 
 import orjson
@@ -20,10 +20,13 @@ from uhlp_core.ids import Deployment
 from uhlp_core.store import UNAVAILABLE, Store
 from uhlp_reconcilers import usage
 from uhlp_reconcilers.backends.protocol import BackendError, Instance, InstanceSpec, SandboxBackend
+from uhlp_reconcilers.environments.environments import Environments
 from uhlp_reconcilers.fleet import Crashes, Fleet, Want
 from uhlp_reconcilers.gateways import gateways_behind
 from uhlp_reconcilers.instances import Held, RevisionRefused, become_ready, is_healthy, prepare
-from uhlp_reconcilers.outcome import Done, Gone, Outcome, Retry, Stalled, Waiting
+from uhlp_reconcilers.outcome import Gone, Outcome, Retry, Stalled, Waiting
+from uhlp_reconcilers.pools_outcome import packages_outcome, pools_outcome
+from uhlp_reconcilers.refusals import Refusal, forget_refusals, refusals, refuse
 from uhlp_reconcilers.scaling import newest_loads
 from uhlp_state.documents import InstanceDoc, LoadDoc, RegistryDoc, Revision, RoutesDoc
 
@@ -46,12 +49,18 @@ class Sandboxes:
     name = "sandboxes"
 
     def __init__(
-        self, home: Home, redis: Store, backend: SandboxBackend, preview_idle_seconds: float
+        self,
+        home: Home,
+        redis: Store,
+        backend: SandboxBackend,
+        environments: Environments,
+        preview_idle_seconds: float,
     ) -> None:
         self._home = home
         self._preview_idle_seconds = preview_idle_seconds
         self._redis = redis
         self._backend = backend
+        self._environments = environments
         self._fleets: dict[str, Fleet] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.enqueue: Callable[[str], None] = lambda deployment: None
@@ -121,9 +130,11 @@ class Sandboxes:
         if raw_wanted is None:
             return await self._dismantle(key, fleet, routes)
         wanted = RegistryDoc.from_json(orjson.loads(raw_wanted))
-        refused = {entry["commit"]: entry["message"] for entry in map(orjson.loads, raw_refused.values())}
+        refused = refusals(raw_refused)
+        await forget_refusals(self._redis, wanted, raw_refused)
         await self._note_loads(key, fleet, raw_loads)
         self._note_deaths(fleet)
+        refused |= await self._see_to_packages(wanted, fleet, refused)
         look = await self._rescale(wanted, fleet, _eligible(wanted, routes, refused))
         wants = fleet.wants(_eligible(wanted, routes, refused), routes, preview=wanted.on_demand)
         if fleet.assign(wants) and not fleet.starting():
@@ -146,13 +157,15 @@ class Sandboxes:
             raise failures[0]
         if wanted.head in refused:
             raise Stalled(
-                "HandlersNotLoadable",
-                refused[wanted.head],
+                refused[wanted.head].reason,
+                refused[wanted.head].message,
                 attempted=wanted.head,
                 applied=wanted.revisions[1].commit if len(wanted.revisions) > 1 else None,
                 again_after=look,
             )
-        return _outcome(wanted, fleet, wants, look)
+        if waiting := packages_outcome(wanted, fleet):
+            return waiting
+        return pools_outcome(wanted, fleet, wants, look)
 
     async def _note_loads(self, key: str, fleet: Fleet, raw: Mapping[bytes, bytes]) -> None:
         told = {gateway.decode(): LoadDoc.from_json(orjson.loads(load)) for gateway, load in raw.items()}
@@ -172,6 +185,7 @@ class Sandboxes:
 
     async def _dismantle(self, key: str, fleet: Fleet, routes: RoutesDoc | None) -> Outcome:
         """The deployment is gone: remove everything, gently while routes still name it."""
+        self._environments.forget(key)
         _retire(list(fleet.held.values()))
         await self._publish(key, fleet)
         await self._remove_drained(fleet, routes)
@@ -222,11 +236,28 @@ class Sandboxes:
             events.record(pipe, event)
             await pipe.execute()
 
+    async def _see_to_packages(
+        self, wanted: RegistryDoc, fleet: Fleet, refused: Container[str]
+    ) -> dict[str, Refusal]:
+        """Have the wanted revisions' packages installed; returns what was newly refused."""
+        serving = {held.instance.spec for held in fleet.held.values() if held.state == "ready"}
+        fleet.survey = await self._environments.survey(wanted, refused, serving)
+        newly = {
+            commit: Refusal("DependenciesNotInstalled", message)
+            for commit, message in fleet.survey.refused.items()
+        }
+        for revision in wanted.revisions:
+            if revision.commit in newly:
+                await refuse(self._redis, wanted.deployment, revision, newly[revision.commit])
+        return newly
+
     async def _start_missing(self, wanted: RegistryDoc, fleet: Fleet, wants: list[Want]) -> list[Retry]:
         """Start what lacks, all pools at once. Returns why some could not be started."""
         failures = []
         starting = []
         for want in wants:
+            if want.spec not in fleet.survey.packages:
+                continue  # It is started as soon as its packages are there.
             crashes = fleet.crashes.get((want.pool, False), Crashes())
             missing = want.count - len(fleet.serving(want.pool, want.spec))
             if missing > 0 and crashes.pause:
@@ -262,6 +293,7 @@ class Sandboxes:
             timeout_seconds=want.definition.timeout_seconds,
             limits=want.definition.resource_limits,
             log=self._home.app_log(wanted.app),
+            env_paths=fleet.survey.packages[want.spec],
             image=want.definition.docker_image,
             isolation=want.definition.isolation,
             mounts=want.definition.mounts,
@@ -292,28 +324,28 @@ class Sandboxes:
         return failures
 
     async def _load_revisions(
-        self, wanted: RegistryDoc, fleet: Fleet, refused: Mapping[str, str]
-    ) -> dict[str, str]:
+        self, wanted: RegistryDoc, fleet: Fleet, refused: Container[str]
+    ) -> dict[str, Refusal]:
         """Load every wanted revision into the instances that can serve it; returns what was newly refused.
 
         The older revision comes first: it is what serves until the newer one is ready.
         """
-        newly: dict[str, str] = {}
+        newly: dict[str, Refusal] = {}
         for revision in reversed(wanted.revisions):
             if revision.commit in refused:
                 continue
             loading = [
                 prepare(held, revision.snapshot)
-                for name, pool in revision.snapshot.pools.items()
-                for held in fleet.serving(name, pool.spec_hash())
+                for name in revision.snapshot.pools
+                for held in fleet.serving(name, revision.snapshot.pool_spec(name))
             ]
             for result in await asyncio.gather(*loading, return_exceptions=True):
                 if isinstance(result, RevisionRefused):
-                    newly[revision.commit] = str(result)
+                    newly[revision.commit] = Refusal("HandlersNotLoadable", str(result))
                 elif isinstance(result, BaseException):
                     raise result
             if revision.commit in newly:
-                await self._quarantine(wanted.deployment, revision, newly[revision.commit])
+                await refuse(self._redis, wanted.deployment, revision, newly[revision.commit])
         return newly
 
     def _supply_standby(
@@ -326,7 +358,7 @@ class Sandboxes:
         lacking = [
             (want, fleet.crashes.get((want.pool, True), Crashes()).pause)
             for want in wants
-            if fleet.lacks_standby(want, revision.tree)
+            if want.spec in fleet.survey.packages and fleet.lacks_standby(want, revision.tree)
         ]
         able = [want for want, pause in lacking if not pause]
         if able and not fleet.supplying:
@@ -355,19 +387,13 @@ class Sandboxes:
                 await become_ready(held)
             await prepare(held, revision.snapshot)
         except RevisionRefused as refusal:
-            await self._quarantine(wanted.deployment, revision, str(refusal))
+            unloadable = Refusal("HandlersNotLoadable", str(refusal))
+            await refuse(self._redis, wanted.deployment, revision, unloadable)
         except Retry as failure:
             context = {"deployment": wanted.deployment, "pool": held.instance.pool}
             log.warning("%s cannot stand by: %s", held.instance.instance, failure, extra=context)
             # Its end counts as a crash, so the next one may have to wait.
             await self._backend.remove(held.instance, grace=0)
-
-    async def _quarantine(self, deployment: str, revision: Revision, message: str) -> None:
-        entry = {"commit": revision.commit, "message": message, "at": time.time()}
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hset(keys.quarantine(deployment), revision.tree, store.dumps(entry))
-            wake.nudge(pipe, "instances", deployment)
-            await pipe.execute()
 
     async def _remove_drained(self, fleet: Fleet, routes: RoutesDoc | None) -> None:
         """Remove draining instances that no gateway sends requests to any more."""
@@ -459,7 +485,7 @@ class Sandboxes:
         await asyncio.gather(*(self._backend.remove(instance, grace=2.0) for instance in instances))
 
 
-def _eligible(wanted: RegistryDoc, routes: RoutesDoc | None, refused: Mapping[str, str]) -> list[Revision]:
+def _eligible(wanted: RegistryDoc, routes: RoutesDoc | None, refused: Container[str]) -> list[Revision]:
     """The revisions that need instances, newest first: only the newest once the routes name it."""
     if wanted.suspended:
         return []
@@ -476,19 +502,3 @@ def _retire(surplus: Iterable[Held]) -> None:
 
 def _sooner(one: float | None, other: float | None) -> float | None:
     return min((each for each in (one, other) if each is not None), default=None)
-
-
-def _outcome(wanted: RegistryDoc, fleet: Fleet, wants: list[Want], look: float | None) -> Outcome:
-    """What there is now, and when to look again: in `look` seconds at the latest, if that is not None."""
-    newest = wanted.revisions[0].commit if wanted.revisions else None
-    for want in wants:
-        running = len(fleet.serving(want.pool, want.spec))
-        if running < want.count:
-            message = f"pool {want.pool}: {running} of {want.count} new instances"
-            return Waiting("ReplacingInstances", message, attempted=wanted.head, again_after=0.0)
-    draining = sum(1 for held in fleet.held.values() if held.state == "draining")
-    standby = sum(1 for held in fleet.held.values() if held.standby and held.state != "draining")
-    message = f"{len(fleet.held) - draining - standby} instance(s)"
-    message += f", {standby} standing by" if standby else ""
-    message += f", {draining} draining" if draining else ""
-    return Done("PoolsReady", message, attempted=wanted.head, applied=newest, again_after=look)

@@ -13,6 +13,7 @@ from uhlp_runner import config  # noqa: E402 - only importable from here on
 _parser = argparse.ArgumentParser(prog="uhlp_runner", description="Runs the handlers of one instance.")
 _parser.add_argument("--config", required=True, help="the instance's configuration, a JSON file")
 _parser.add_argument("--protection", action="store_true", help="print what would hold for it, and end")
+_parser.add_argument("--become", action="store_true", help="become the program that the file names, shut in")
 _parser.add_argument("--run", type=int, metavar="FD", help="run the program that is open as FD, and end")
 _parser.add_argument("arguments", nargs="*", help="its arguments, with its name first")
 _options = _parser.parse_args()
@@ -30,7 +31,11 @@ from uhlp_runner import start  # noqa: E402 - after the path is complete
 for _entry in (_folder, *_config.libraries):
     sys.path.remove(_entry)
 
-if _options.protection:
+if _options.become:
+    from uhlp_runner import become
+
+    become.main(_config, _options.config)
+elif _options.protection:
     start.report_protection(_config)
 else:
     start.main(_config)

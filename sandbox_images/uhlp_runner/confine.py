@@ -217,13 +217,16 @@ def _confine_files(config: Config, tmp: str, protection: Protection) -> None:
         (path, landlock.writing(version) if may_change else landlock.READ)
         for path, may_change in config.isolation.mounts
     ]
-    with_network = config.isolation.network
-    if protection.take("Landlock: files", lambda: landlock.restrict(allowed, version, tcp=with_network)):
+    network = config.isolation.network
+    if network:
+        # On many systems a link to where a service keeps it, out of /etc.
+        allowed.append((os.path.realpath("/etc/resolv.conf"), landlock.READ))
+    if protection.take("Landlock: files", lambda: landlock.restrict(allowed, version, tcp=network)):
         if os.path.realpath(config.dir).startswith(f"{tmp}/"):
             # Landlock allows a folder whole; what lies in it cannot be taken out again.
             protection.missing.append(f"{HANDLERS_WRITE}: the platform's home is in {tmp}; move it elsewhere")
         else:
             protection.in_force.append(HANDLERS_WRITE)
-        if not with_network:
-            (protection.in_force if version >= 4 else protection.missing).append("Landlock: TCP")
+        guards_tcp = version >= 4 and not network
+        (protection.in_force if guards_tcp else protection.missing).append("Landlock: TCP")
         (protection.in_force if version >= 6 else protection.missing).append("Landlock: signals")

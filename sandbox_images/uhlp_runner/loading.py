@@ -45,7 +45,8 @@ class Loader:
 
     def __init__(self, trees: str, environment: "Sequence[str]") -> None:
         self._prefix = trees + "/"
-        self._tail = [*environment, *(entry for entry in sys.path if entry)]
+        # As everywhere in Python, a package never stands in for a module of the standard library.
+        self._tail = [*(entry for entry in sys.path if entry), *environment]
         self._scripts: dict[tuple[str, str], Script] = {}
         self._handlers: dict[tuple[str, str, str], tuple[Script, Handler]] = {}
         self._current: Script | None = None

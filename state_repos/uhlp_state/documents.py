@@ -97,7 +97,7 @@ class InstanceDoc:
     deployment: str
     pool: str
     spec: str
-    """`PoolDefinition.spec_hash()` of the pool that it was made from."""
+    """`AppSnapshot.pool_spec()` of the pool that it was made from."""
     backend: str
     state: Literal["starting", "ready", "standby", "draining"]
     """`standby`: up, or on its way, but no request is sent to it until it takes a place among the ready."""

@@ -86,7 +86,9 @@ def remove_tree(folder: Path) -> None:
     for path, folders, _ in os.walk(going):
         os.chmod(path, 0o700)  # noqa: PTH101
         for name in folders:
-            os.chmod(os.path.join(path, name), 0o700)  # noqa: PTH101, PTH118
+            below = os.path.join(path, name)  # noqa: PTH118
+            if not os.path.islink(below):  # noqa: PTH114 - a link's mode is that of what it points to
+                os.chmod(below, 0o700)  # noqa: PTH101
     shutil.rmtree(going, ignore_errors=True)
 
 

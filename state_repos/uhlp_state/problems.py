@@ -93,6 +93,12 @@ class Code(StrEnum):
         "SCHEMA_REFERENCE",
         "A JSON Schema refers outside itself, or to a place that it does not have.",
     )
+    # Packages
+    BAD_DEPENDENCY = "BAD_DEPENDENCY", "A dependency, or a lock of dependencies, that cannot be read."
+    DEPENDENCY_SOURCE = (
+        "DEPENDENCY_SOURCE",
+        "A dependency names where it comes from, or sets an option; that is the operator's to say.",
+    )
     # The platform's rules
     QUOTA_EXCEEDED = "QUOTA_EXCEEDED", "The app asks for more than the platform gives one app."
     IMAGE_NOT_ALLOWED = "IMAGE_NOT_ALLOWED", "A pool's image is not on the platform's list."

@@ -16,15 +16,13 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
+from uhlp_state.json_places import Mistake, located
 from uhlp_state.parse_cache import Parsed
 from uhlp_state.problems import Code, Problem, quoted
-from uhlp_state.yaml_source import Document, YamlPath, parse_yaml
+from uhlp_state.yaml_source import YamlPath
 
 MAX_SCHEMA_VALUES = 10_000
 """Of one schema: checking it takes about a second for this many."""
-
-Mistake = tuple[YamlPath, Code, str, str]
-"""The way to the place, the code, the message and the remedy."""
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -36,11 +34,7 @@ def parse_schema(data: bytes) -> Parsed[Any]:
     except orjson.JSONDecodeError as error:
         remedy = "correct the JSON here"
         return Parsed(None, (Problem("", error.lineno, error.colno, Code.JSON_SYNTAX, error.msg, remedy),))
-    # JSON is YAML: the places of values are only looked up where there is something to say about them.
-    problems = tuple(
-        _located(parse_yaml(data).value, path, code, message, remedy)
-        for path, code, message, remedy in schema_mistakes(schema)
-    )
+    problems = located(data, schema_mistakes(schema))
     return Parsed(None if problems else schema, problems)
 
 
@@ -75,12 +69,6 @@ def _is_large(schema: Any) -> bool:
         if isinstance(value, dict | list):
             pending.extend(value.values() if isinstance(value, dict) else value)
     return False
-
-
-def _located(document: Document | None, path: YamlPath, code: Code, message: str, remedy: str) -> Problem:
-    if document is None:
-        return Problem("", 1, 1, code, message, remedy)
-    return document.problem(path, code, message, remedy)
 
 
 def _dialect_mistakes(schema: Any) -> list[Mistake]:

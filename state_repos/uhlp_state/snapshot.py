@@ -17,6 +17,7 @@ from uhlp_state.model import (
     SecurityConfig,
     ToolDefinition,
 )
+from uhlp_state.model.pools import Language
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,22 @@ class AppSnapshot:
     """The app's own tools, in order of their names."""
     files: int = 0
     """Number of files in the tree."""
+    environments: Mapping[Language, str] = field(default_factory=dict)
+    """By language, the hash of the packages that the code asks for; see `dependencies`."""
 
     @cached_property
     def pools(self) -> Mapping[str, PoolDefinition]:
         """The pools by name."""
         return MappingProxyType({pool.pool_name: pool for pool in self.definition.sandbox_pools.pools})
+
+    def pool_spec(self, name: str) -> str:
+        """A short hash of everything that shapes an instance of a pool: its definition and its packages.
+
+        A change of code never changes it. Raises KeyError: there is no such pool.
+        """
+        pool = self.pools[name]
+        environment = self.environments.get(pool.language)
+        return f"{pool.spec_hash()}-{environment}" if environment else pool.spec_hash()
 
     @cached_property
     def _components(self) -> Mapping[str, ComponentDefinition]:
@@ -86,6 +98,7 @@ class AppSnapshot:
             "policies": {name: policy.to_json() for name, policy in self.policies.items()},
             "tools": [tool.to_json() for tool in self.tools],
             "files": self.files,
+            "environments": {language.value: digest for language, digest in self.environments.items()},
         }
 
     @classmethod
@@ -109,6 +122,7 @@ class AppSnapshot:
             policies={name: Policy.model_validate(policy) for name, policy in data["policies"].items()},
             tools=tuple(ToolDefinition.model_validate(item) for item in data["tools"]),
             files=data["files"],
+            environments={Language(name): digest for name, digest in data["environments"].items()},
         )
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from uhlp_state.checks.commands import check_commands
 from uhlp_state.checks.components import check_components
+from uhlp_state.checks.dependencies import check_dependencies
 from uhlp_state.checks.parts import Files, Part
 from uhlp_state.checks.pools import check_pools
 from uhlp_state.checks.prompts import check_prompts
@@ -18,6 +19,7 @@ from uhlp_state.checks.routes import check_routes
 from uhlp_state.checks.tools import check_tools
 from uhlp_state.checks.tree import check_tree
 from uhlp_state.checks.workflows import check_workflows
+from uhlp_state.dependencies import dependencies
 from uhlp_state.model import (
     AppDefinition,
     ComponentRegistry,
@@ -170,6 +172,7 @@ def _check_all(files: Files, parts: _Parts, app: str, platform: PlatformDefiniti
     if parts.registry is not None:
         check_components(files, parts.registry, pools, workflows)
         check_routes(files, parts.registry)
+    check_dependencies(files)
 
 
 def _check_files(files: Files) -> None:
@@ -212,4 +215,5 @@ def _snapshot(
         policies=policies,
         tools=tools,
         files=count,
+        environments={wanted.language: wanted.digest for wanted in dependencies(files.installable)},
     )

@@ -16,8 +16,10 @@ from uhlp_core.store import Store
 from uhlp_reconcilers.cleanup import KEPT_REVISIONS, MAX_LOG_BYTES, Cleanup
 from uhlp_state.applied import applied_revision, note_applied
 from uhlp_state.commits import move_branch, stage_commit
+from uhlp_state.dependencies import Dependencies
 from uhlp_state.export import export_tree, remove_tree
 from uhlp_state.git_repo import create_repo, read_ref
+from uhlp_state.model.pools import Language
 
 LONG_AGO = time.time() - 7 * 24 * 3600
 
@@ -37,7 +39,8 @@ def _commit(home: Home, app: str, text: str, branch: str = "main") -> tuple[str,
     repo = home.repo(app)
     create_repo(repo, home.hooks, 1 << 20)
     parent = read_ref(repo, branch) or read_ref(repo, "main")
-    staged = stage_commit(repo, parent, {"state/note.txt": text.encode()}, text)
+    files = {"state/note.txt": text.encode(), "state/requirements.txt": f"{text.split()[0]}==1\n".encode()}
+    staged = stage_commit(repo, parent, files, text)
     staged.write(repo)
     assert move_branch(repo, branch, read_ref(repo, branch), staged.commit)
     target = home.trees / app / staged.tree
@@ -91,6 +94,41 @@ async def test_the_trees_of_a_deleted_app_go_after_a_while(home: Home, redis: St
     await Cleanup(home, redis).sweep()
     assert not (home.trees / "gone").exists()
     assert (home.trees / "stays").is_dir()
+
+
+def _environment(home: Home, package: str) -> Path:
+    """The packages of a commit whose text begins so, installed long ago."""
+    found = Dependencies(Language.PYTHON, {"requirements.txt": f"{package}==1\n".encode()})
+    folder = home.environments / found.digest
+    (folder / "target" / "packages").mkdir(parents=True)
+    (folder / "target").chmod(0o555)
+    os.utime(folder, (LONG_AGO, LONG_AGO))
+    return folder
+
+
+async def test_packages_stay_while_any_revision_names_them_and_for_a_while_longer(
+    home: Home, redis: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _commit(home, "app", "older")
+    _commit(home, "app", "newest")
+    _commit(home, "other", "elsewhere")
+    named = [_environment(home, text) for text in ("older", "newest", "elsewhere")]
+    unnamed, asked_for_lately = _environment(home, "nobody"), _environment(home, "returning")
+    cleanup = Cleanup(home, redis)
+    await cleanup.sweep()
+    assert unnamed.is_dir()
+
+    monkeypatch.setattr("uhlp_reconcilers.cleanup.ENVIRONMENT_GRACE", 0.0)
+    head = home.repo("other") / "refs" / "heads" / "main"
+    head.rename(home.root / "aside")
+    head.write_text("not a commit\n")
+    await cleanup.sweep()
+    assert unnamed.is_dir(), "what one app wants is not known"
+
+    (home.root / "aside").replace(head)
+    os.utime(asked_for_lately, (time.time() + 60, time.time() + 60))
+    await cleanup.sweep()
+    assert set(home.environments.iterdir()) == {*named, asked_for_lately}
 
 
 async def test_locks_of_killed_processes_go_and_fresh_ones_stay(home: Home, redis: Store) -> None:

@@ -47,6 +47,7 @@ class Sandbox:
         timeout_seconds: float = 5.0,
         isolation: Isolation = Isolation.AUTO,
         mounts: tuple[Mount, ...] = (),
+        env_paths: tuple[Path, ...] = (),
         **limits: Any,
     ) -> None:
         spec = InstanceSpec(
@@ -63,6 +64,7 @@ class Sandbox:
             log=self.log,
             isolation=isolation,
             mounts=mounts,
+            env_paths=env_paths,
         )
         self.instance = await self.backend.ensure(spec)
         await eventually(lambda: (self.instance.dir / "execute.sock").exists(), "execute.sock")

@@ -36,10 +36,15 @@ class ByIsolation:
 
     async def ensure(self, spec: InstanceSpec) -> Instance:
         """Start it where its pool asks to be. Raises BackendError."""
-        isolation = spec.isolation
-        if isolation == Isolation.AUTO:
-            isolation = await asyncio.to_thread(self.settled)
-        return await self._of(isolation).ensure(spec)
+        return await self._of(await self.resolved(spec.isolation)).ensure(spec)
+
+    async def resolved(self, isolation: Isolation) -> Isolation:
+        """What a pool gets that asks for this: never AUTO."""
+        return await asyncio.to_thread(self.settled) if isolation == Isolation.AUTO else isolation
+
+    def container_image(self, image: str) -> str:
+        """What containers of a pool's image are made from. Raises BackendError."""
+        return self._docker.check(image)
 
     async def list(self) -> list[Instance]:
         """The instances of both. Raises BackendError rather than returning less than the truth."""

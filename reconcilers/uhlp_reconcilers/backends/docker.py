@@ -39,9 +39,9 @@ class DockerBackend:
             self._watch = None
         self._engine.close()
 
-    def check(self, image: str) -> None:
-        """Raise BackendError if instances of this image cannot be started now."""
-        self._image(image)
+    def check(self, image: str) -> str:
+        """What instances of this image are made from. Raises BackendError if none can be started now."""
+        return self._image(image)
 
     def has_started_any(self) -> bool:
         """Whether something was started and not removed, as far as can be told without the engine."""

@@ -178,13 +178,13 @@ def _host(spec: InstanceSpec, placement: Placement) -> Details:
         "RestartPolicy": {"Name": "no"},  # It is replaced, by somebody who knows whether it is still wanted.
         "LogConfig": SEALED_OUTPUT,
         "Mounts": [
-            _mount(spec.trees.resolve(), TREES, read_only=True),
-            _mount(placement.folder, placement.folder, read_only=False),
-            _mount(spec.log, LOG, read_only=False),
-            *(_mount(path, path, read_only=True) for path in spec.env_paths),
+            mount(spec.trees.resolve(), TREES, read_only=True),
+            mount(placement.folder, placement.folder, read_only=False),
+            mount(spec.log, LOG, read_only=False),
+            *(mount(path, path, read_only=True) for path in spec.env_paths),
             *(
-                _mount(Path(mount.source), PurePath(mount.target), read_only=not mount.writable)
-                for mount in spec.mounts
+                mount(Path(wanted.source), PurePath(wanted.target), read_only=not wanted.writable)
+                for wanted in spec.mounts
             ),
         ],
         **_resources(spec, has_own_kernel=placement.runtime is not None),
@@ -212,7 +212,8 @@ def _ulimits(spec: InstanceSpec) -> list[Details]:
     ]
 
 
-def _mount(source: Path, target: PurePath, *, read_only: bool) -> Details:
+def mount(source: Path, target: PurePath, *, read_only: bool) -> Details:
+    """A file or folder of the host as a container sees it."""
     return {
         "Type": "bind",
         "Source": str(source),

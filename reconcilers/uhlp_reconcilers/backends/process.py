@@ -69,7 +69,7 @@ class ProcessBackend:
             )
             config = Path(folder) / CONFIG
             _write(config, _config(spec, Path(folder), self._home.root, uid))
-            probe = subprocess.run(_command(config, "--protection"), capture_output=True, text=True)
+            probe = subprocess.run(runner_command(config, "--protection"), capture_output=True, text=True)
         if probe.returncode:
             raise BackendError(f"a runner cannot start here: {probe.stderr[-500:]}")
         in_force, missing = json.loads(probe.stdout)
@@ -174,7 +174,7 @@ class ProcessBackend:
             folder.chmod(0o1770)
         spec.trees.mkdir(parents=True, exist_ok=True)
         spec.log.parent.mkdir(parents=True, exist_ok=True)
-        command = _command(folder / CONFIG)
+        command = runner_command(folder / CONFIG)
         with spec.log.open("ab") as log:
             # Not `subprocess`, whose objects expect their process to end before they do.
             pid = os.posix_spawn(
@@ -226,12 +226,13 @@ def _config(spec: InstanceSpec, folder: Path, home: Path, uid: int | None) -> di
         spec,
         trees=spec.trees.resolve(),
         folder=folder,
-        libraries=_libraries(),
+        libraries=runner_libraries(),
         isolation={"uid": uid, "gid": uid, "tmpBytes": TMP_BYTES, "hidden": [str(home)]},
     )
 
 
-def _command(config: Path, *more: str) -> list[str]:
+def runner_command(config: Path, *more: str) -> list[str]:
+    """The program of a runner with its arguments. Raises BackendError."""
     # The interpreter itself, not a virtual environment's link to it: its prefix is what sandboxes see.
     interpreter = os.path.realpath(sys.executable)
     return [interpreter, "-I", "-S", str(_runner_folder()), "--config", str(config), *more]
@@ -244,7 +245,8 @@ def _runner_folder() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _libraries() -> list[str]:
+def runner_libraries() -> list[str]:
+    """Where a runner finds the packages that it uses itself."""
     spec = importlib.util.find_spec("orjson")
     return [] if spec is None or spec.origin is None else [str(Path(spec.origin).parent.parent)]
 

@@ -17,6 +17,9 @@ UID_COUNT = 60_000
 PROBE_UID = UID_FIRST + UID_COUNT
 """Nobody's: of a runner that is started only to see what protection there is."""
 
+INSTALLER_UID = PROBE_UID + 1
+"""Of the processes that install packages: no app's, so that none can reach what another's are doing."""
+
 
 class Users:
     """The file of a home's app users. Only the sandboxes daemon, of which there is one, writes it."""

@@ -82,6 +82,10 @@ class Files:
         """The names that a Python file defines at its top level."""
         return self._read(path, "python", parse_python)
 
+    def installable(self, path: str, parse: Callable[[bytes], Parsed[bytes]]) -> bytes | None:
+        """A file that an installer will get, in the form that it will get."""
+        return self._read(path, parse.__name__, parse)
+
     def _read(self, path: str, kind: str, parse: Callable[[bytes], Parsed[T]]) -> T | None:
         if path not in self._entries or path in self._refused:
             return None

@@ -15,6 +15,7 @@ from uhlp_state.model.mounts import Mount, MountText
 from uhlp_state.problems import Code, quoted
 
 DEFAULT_IMAGE = "uhlp/python_runner"
+NODE_IMAGE = "uhlp/node_runner"
 MIN_MEMORY = 16 * 1024 * 1024
 """A Python interpreter alone needs about this much."""
 MAX_MEMORY = 1024 * 1024**3
@@ -37,6 +38,13 @@ class ExecutionMode(StrEnum):
     SERVER = "server"
 
 
+class Language(StrEnum):
+    """What handlers are written in."""
+
+    PYTHON = "python"
+    JAVASCRIPT = "javascript"
+
+
 class Isolation(StrEnum):
     """What keeps an instance apart from the host."""
 
@@ -44,6 +52,11 @@ class Isolation(StrEnum):
     PROCESS = "process"
     DOCKER = "docker"
     GVISOR = "gvisor"
+
+
+def language_of(image: str) -> Language:
+    """What an instance of this image runs: JavaScript by `uhlp/node_runner`, Python by every other."""
+    return Language.JAVASCRIPT if image == NODE_IMAGE else Language.PYTHON
 
 
 def _parse_cores(text: str) -> float | None:
@@ -174,6 +187,11 @@ class PoolDefinition(Model):
     def mounts(self) -> tuple[Mount, ...]:
         """`volume_mounts` taken apart."""
         return tuple(map(Mount.parse, self.volume_mounts))
+
+    @property
+    def language(self) -> Language:
+        """What its components are written in."""
+        return language_of(self.docker_image)
 
     def spec_hash(self) -> str:
         """A short stable hash of everything that shapes an instance; how many there are does not."""
