@@ -6,6 +6,7 @@ decides only about that worker and that application's own log.
 """
 
 import mmap
+import os
 import struct
 from typing import Any
 
@@ -38,7 +39,10 @@ class Slot:
     """Written by one worker (`begin`, `end`) and by the main process (`cancel`)."""
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, SIZE)
+        # A file in memory, for workers whose language can write to files but not to shared memory.
+        self.descriptor = os.memfd_create("slot")
+        os.ftruncate(self.descriptor, SIZE)
+        self._memory = mmap.mmap(self.descriptor, SIZE)
         self._served = 0
 
     def begin(self, request: dict[str, Any], deadline: float) -> None:

@@ -9,13 +9,19 @@ import sys
 from . import confine, leftovers
 from .config import Config
 from .jobs import KEPT_TREES, Jobs
+from .languages import Language
 from .limits import lower
+from .nodes import NODE_THREADS, SPARES, Node
 from .output import Log
 from .server import Server
 from .workers import Workers
+from .zygotes import Python
 
 OWN_PROCESSES = KEPT_TREES + 4
 """The main process, its zygotes, and what comes and goes while a revision is prepared."""
+
+OWN_NODES = KEPT_TREES * SPARES + 2
+"""The processes of JavaScript that wait for a request, and what comes and goes, likewise."""
 
 OWN_OPEN_FILES = 256
 """The main process's sockets and pipes, beyond eight for each request that runs."""
@@ -31,6 +37,8 @@ def main(config: Config) -> None:
     own = OWN_PROCESSES + config.concurrency
     if confine.OWN_PROCESS_COUNT not in protection.in_force:
         own += leftovers.tasks_of(os.getuid())
+    if config.language == "javascript":
+        own += (OWN_NODES + config.concurrency) * NODE_THREADS
     processes = own + config.limits["maxProcesses"]
     # More than handlers get: the runner must be able to start a process when they have used up theirs.
     lower(resource.RLIMIT_NPROC, processes + own)
@@ -54,5 +62,8 @@ async def _serve(config: Config, log: Log, protection: confine.Protection, proce
         "environment": list(config.environment),
         "limits": {**config.limits, "processes": processes},
     }
-    engine = (Workers if config.mode == "server" else Jobs)(config, settings, log)
+    language: Language = Python(settings, log)
+    if config.language == "javascript":
+        language = Node(config.node, settings, log)
+    engine = Workers(config, language, log) if config.mode == "server" else Jobs(config, language)
     await Server(config, log, engine, protection).run()

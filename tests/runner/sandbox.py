@@ -12,9 +12,11 @@ from uhlp_core.home import Home
 from uhlp_reconcilers.backends import procfs
 from uhlp_reconcilers.backends.process import ProcessBackend
 from uhlp_reconcilers.backends.protocol import Instance, InstanceSpec
-from uhlp_state.model.pools import ResourceLimits
+from uhlp_state.model.pools import DEFAULT_IMAGE, NODE_IMAGE, ResourceLimits
 
 MODES = ("interpreter", "fork", "server")
+SCRIPTS = {"python": "main.py", "javascript": "main.js"}
+"""The languages, and what a script of each is called."""
 DEADLINE = 15.0
 _numbers = itertools.count(1)
 
@@ -22,11 +24,15 @@ _numbers = itertools.count(1)
 class Sandbox:
     """One instance of one app, and its trees."""
 
-    def __init__(self, home: Home, backend: ProcessBackend, app: str, mode: str) -> None:
+    def __init__(
+        self, home: Home, backend: ProcessBackend, app: str, mode: str, language: str = "python"
+    ) -> None:
         self.home = home
         self.backend = backend
         self.app = app
         self.mode = mode
+        self.language = language
+        self.script = SCRIPTS[language]
         self.instance: Instance
 
     @property
@@ -53,6 +59,7 @@ class Sandbox:
             limits=ResourceLimits.model_validate({"max_processes": 16, **limits}),
             trees=self.home.trees / self.app,
             log=self.log,
+            image=NODE_IMAGE if self.language == "javascript" else DEFAULT_IMAGE,
         )
         self.instance = await self.backend.ensure(spec)
         await eventually(lambda: (self.instance.dir / "execute.sock").exists(), "execute.sock")
@@ -94,12 +101,13 @@ class Sandbox:
         self,
         function: str,
         tree: str = "t1",
-        script: str = "main.py",
+        script: str | None = None,
         data: dict[str, Any] | None = None,
         request_id: str | None = None,
         **context: Any,
     ) -> tuple[int, Any]:
         """Run a handler through `execute.sock`."""
+        script = script or self.script
         return await self.ask(
             "POST", "/execute", request(function, tree, script, data, request_id, **context)
         )

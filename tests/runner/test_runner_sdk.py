@@ -1,4 +1,4 @@
-"""`uhlp_sdk` inside a sandbox, against an MCP server in the instance's folder."""
+"""`uhlp_sdk` and `uhlp-sdk` inside a sandbox, against an MCP server in the instance's folder."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from typing import Any
 from runner.conftest import Start
 from runner.sandbox import Sandbox
 
-CODE = """
+PYTHON = """
 from uhlp_sdk import ToolError, call_tool, state
 
 def healthy(input, context):
@@ -28,6 +28,29 @@ def fails(input, context):
 def echoes(input, context):
     return call_tool("app.text", {"a": 1})
 """
+
+JAVASCRIPT = """
+import { ToolError, callTool, state } from "uhlp-sdk";
+
+export const healthy = () => "well";
+
+export async function uses_state() {
+  await state.set("a", { b: 1 }, { ttlSeconds: 5 });
+  return [await state.get("a"), await state.get("none", "default"), await state.increment("n", 2), await state.delete("a")];
+}
+
+export async function fails() {
+  try {
+    await callTool("app.fails", {});
+  } catch (error) {
+    if (error instanceof ToolError) return [error.code, error.message];
+  }
+}
+
+export const echoes = () => callTool("app.text", { a: 1 });
+"""
+
+CODE = {"python": PYTHON, "javascript": JAVASCRIPT}
 
 
 def answer(call: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

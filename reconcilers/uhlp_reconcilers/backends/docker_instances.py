@@ -18,7 +18,7 @@ from uhlp_core.home import Home
 from uhlp_state.model.pools import ResourceLimits
 
 from . import docker_container as container
-from . import procfs
+from . import node_program, procfs
 from .docker_engine import Details, Engine
 from .protocol import BackendError, Instance, InstanceSpec
 from .runner_config import runner_config
@@ -272,6 +272,7 @@ def _config(spec: InstanceSpec, folder: Path) -> Details:
         trees=container.TREES,
         folder=folder,
         libraries=[container.LIBRARIES],
+        node=node_program.NAME,
         isolation={"confinedBy": "container", "tmpBytes": container.TMP_BYTES, "hidden": []},
     )
 

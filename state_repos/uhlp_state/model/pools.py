@@ -14,6 +14,7 @@ from uhlp_state.model.base import KEY, Count, Model, Name, Number, any_case, ref
 from uhlp_state.problems import Code, quoted
 
 DEFAULT_IMAGE = "uhlp/python_runner"
+NODE_IMAGE = "uhlp/node_runner"
 MIN_MEMORY = 16 * 1024 * 1024
 """A Python interpreter alone needs about this much."""
 MAX_MEMORY = 1024 * 1024**3
@@ -34,6 +35,13 @@ class ExecutionMode(StrEnum):
     SERVER = "server"
 
 
+class Language(StrEnum):
+    """What handlers are written in."""
+
+    PYTHON = "python"
+    JAVASCRIPT = "javascript"
+
+
 class Isolation(StrEnum):
     """What keeps an instance apart from the host."""
 
@@ -41,6 +49,11 @@ class Isolation(StrEnum):
     PROCESS = "process"
     DOCKER = "docker"
     GVISOR = "gvisor"
+
+
+def language_of(image: str) -> Language:
+    """What an instance of this image runs: JavaScript by `uhlp/node_runner`, Python by every other."""
+    return Language.JAVASCRIPT if image == NODE_IMAGE else Language.PYTHON
 
 
 def _parse_cores(text: str) -> float | None:
@@ -119,8 +132,8 @@ class PoolDefinition(Model):
     pool_name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")
     """Unique in the app: lower-case letters, digits, `_` and `-`, e.g. `python_runner`."""
     docker_image: str = Field(default=DEFAULT_IMAGE, pattern=r"^[a-z0-9][A-Za-z0-9._/:@-]{0,255}$")
-    """Image of the instances where they are containers, e.g. `acme/runner:1.2`.
-    Default `uhlp/python_runner`."""
+    """Image of the instances where they are containers, e.g. `acme/runner:1.2`. Default `uhlp/python_runner`.
+    With `uhlp/node_runner` the pool runs JavaScript, as processes too."""
     min_instances: Count = Field(default=1, ge=0, le=MAX_INSTANCES)
     """Instances kept running; 0 starts one at the first request. Default 1."""
     max_instances: Count = Field(default=1, ge=1, le=MAX_INSTANCES)
@@ -158,6 +171,11 @@ class PoolDefinition(Model):
             message = f"maxInstances ({self.max_instances}) is below minInstances ({self.min_instances})"
             raise refusal(Code.BAD_LIMIT, message, "raise maxInstances or lower minInstances")
         return self
+
+    @property
+    def language(self) -> Language:
+        """What its components are written in."""
+        return language_of(self.docker_image)
 
     def spec_hash(self) -> str:
         """A short stable hash of everything that shapes an instance; how many there are does not."""
