@@ -18,7 +18,7 @@ CANCELLED = "CANCELLED"
 _ABORTS = (4, 5, 6)
 """SIGILL, SIGTRAP, SIGABRT: how a runtime ends itself."""
 
-_MEMORY_WORDS = (b"out of memory", b"Fatal process OOM", b"std::bad_alloc")
+_MEMORY_WORDS = (b"out of memory", b"Fatal process OOM", b"Fatal javascript OOM", b"std::bad_alloc")
 """V8's heap limit, V8 elsewhere, and C++."""
 
 

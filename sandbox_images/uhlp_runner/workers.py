@@ -46,9 +46,7 @@ RESPAWN_PAUSE_SECONDS = 0.2
 class Lane:
     """One worker after the other, on one socket that outlives them all."""
 
-    def __init__(
-        self, config: Config, language: Language, log: Log, number: int, workers: "Workers"
-    ) -> None:
+    def __init__(self, config: Config, language: Language, log: Log, number: int, workers: "Workers") -> None:
         self.name = f"w{number}.sock"
         self.path = Path(config.dir) / self.name
         self.path.unlink(missing_ok=True)

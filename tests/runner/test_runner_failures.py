@@ -247,7 +247,6 @@ FAILURES = {
     "awaits": "HANDLER_TIMEOUT",
     "eats": "OUT_OF_MEMORY",
     "bombs": "PROCESS_LIMIT_EXCEEDED",
-    "threads": "PROCESS_LIMIT_EXCEEDED",
     "chatters": "OUTPUT_LIMIT_EXCEEDED",
     "huge": "OUTPUT_LIMIT_EXCEEDED",
     "unserialisable": "RESULT_NOT_SERIALISABLE",
@@ -294,6 +293,14 @@ async def test_what_is_no_failure(start: Start, function: str, result: str) -> N
     assert (status, answer["data"]) == (200, result)
     status, answer = await sandbox.execute("healthy")
     assert (status, answer["data"]) == (200, "well")
+
+
+async def test_too_many_threads(start: Start) -> None:
+    # With memory to spare: a thread of JavaScript has a heap of its own.
+    sandbox = await start(CODE, memory_limit="1G")
+    status, answer = await sandbox.execute("threads")
+    assert (status, answer["error"]) == (500, "PROCESS_LIMIT_EXCEEDED")
+    assert (await sandbox.execute("healthy"))[1]["data"] == "well"
 
 
 async def test_a_response_was_demanded(start: Start) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
-from uhlp_state.model.pools import ResourceLimits
+from uhlp_state.model.pools import Language
 
 from .docker_engine import Details
 from .protocol import InstanceSpec
@@ -32,13 +32,25 @@ TMP_BYTES = 64 << 20
 SHARED_MEMORY_BYTES = 16 << 20
 """Size of /dev/shm, which Python's multiprocessing needs for its locks. It counts as memory too."""
 
-RUNNER_BYTES = 64 << 20
-"""Memory beyond the pool's limit: the runner's own, so that a handler that takes all it may meets its own
-limit, with an answer that says so, before the whole instance meets the container's."""
 
-RUNNER_PROCESSES = 32
-"""Processes beyond `maxProcesses` and two for each request at once: the runner's own. What handlers may
-start is held by the runner; this stops what it cannot hold."""
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a container has beyond the pool's limits: the runner's own."""
+
+    memory: int
+    """In bytes. A handler that takes all it may then meets its own limit, with an answer that says so, before
+    the whole instance meets the container's."""
+    processes: int
+    """Processes and threads. What handlers may start is held by the runner; this stops what it cannot hold."""
+    processes_per_request: int
+    """For each request at once, likewise."""
+
+
+ALLOWANCES = {
+    Language.PYTHON: Allowance(memory=64 << 20, processes=32, processes_per_request=2),
+    # A process of Node.js has a dozen threads and 64 MiB of its own, and up to ten wait for a request.
+    Language.JAVASCRIPT: Allowance(memory=256 << 20, processes=160, processes_per_request=14),
+}
 
 RUNNER_FILES = 1024
 """Open files beyond `maxOpenFiles` and eight for each request at once, likewise."""
@@ -179,18 +191,20 @@ def _host(spec: InstanceSpec, placement: Placement) -> Details:
             _mount(spec.log, LOG, read_only=False),
             *(_mount(path, path, read_only=True) for path in spec.env_paths),
         ],
-        **_resources(spec.limits, spec.concurrency),
+        **_resources(spec),
     }
     return host | ({"Runtime": placement.runtime} if placement.runtime else {})
 
 
-def _resources(limits: ResourceLimits, concurrency: int) -> Details:
-    memory = limits.memory_bytes + RUNNER_BYTES
+def _resources(spec: InstanceSpec) -> Details:
+    limits, allowance = spec.limits, ALLOWANCES[spec.language]
+    memory = limits.memory_bytes + allowance.memory
+    own = allowance.processes + spec.concurrency * allowance.processes_per_request
     return {
         "Memory": memory,
         "MemorySwap": memory,  # The same means: no swap.
         "NanoCpus": round(limits.cpu_cores * 1_000_000_000),
-        "PidsLimit": limits.max_processes + 2 * concurrency + RUNNER_PROCESSES,
+        "PidsLimit": limits.max_processes + own,
     }
 
 
