@@ -66,6 +66,11 @@ async def exit_of(pid: int) -> None:
         os.close(descriptor)
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a child has ended; it is not reaped."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def kill_group(pid: int) -> None:
     """SIGKILL a session's leader, which must not have been reaped, and all of its process group."""
     for kill in (os.killpg, os.kill):

@@ -24,7 +24,7 @@ from .slot import Slot
 SCRIPTS = Path(__file__).with_name("node")
 
 NODE_THREADS = 12
-"""Threads of one Node process: its own, V8's, libuv's pool and signal watcher; eight to eleven, as measured."""
+"""Threads of one Node process: its own, V8's, libuv's pool, the signal watcher. Eight as measured."""
 
 NODE_BYTES = 64 << 20
 """What Node holds before it runs anything: its threads' stacks above all, hardly any of it touched."""
@@ -109,7 +109,8 @@ class Node:
             "--experimental-vm-modules",
             "--no-warnings",
         ]
-        os.execv(self._program, [self._program, *options, str(SCRIPTS / script), json.dumps(told)])
+        arguments = [self._program, *options, str(SCRIPTS / script), json.dumps(told)]
+        os.execv(self._program, arguments)  # noqa: S606 - no shell is wanted
 
 
 class Nursery:
@@ -142,7 +143,7 @@ class Nursery:
         while self._spares:
             seat = self._spares.popleft()
             self._seats.discard(seat)
-            if os.waitid(os.P_PID, seat.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if not children.has_ended(seat.pid):
                 for output in seat.outputs:
                     output.read_all()  # What importing printed is nothing of the request's.
                 self._refill()

@@ -1,4 +1,4 @@
-"""What a process that serves one request is tied to: the channel of its request and the pipes of its output."""
+"""What a process that serves one request is tied to: its channel, and the pipes of its output."""
 
 import asyncio
 import contextlib

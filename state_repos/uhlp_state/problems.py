@@ -73,6 +73,7 @@ class Code(StrEnum):
     DUPLICATE_WORKFLOW = "DUPLICATE_WORKFLOW", "Two workflow files have the same workflowId."
     ROUTE_CONFLICT = "ROUTE_CONFLICT", "Two components answer the same path and method."
     UNKNOWN_POOL = "UNKNOWN_POOL", "A component names a pool that the app does not define."
+    LANGUAGE_MISMATCH = "LANGUAGE_MISMATCH", "A component's pool runs another language."
     UNKNOWN_SCRIPT = "UNKNOWN_SCRIPT", "A script that is not in the tree."
     UNKNOWN_FUNCTION = "UNKNOWN_FUNCTION", "A script does not define the function at its top level."
     UNKNOWN_SCHEMA = "UNKNOWN_SCHEMA", "A JSON Schema that is not in the tree."

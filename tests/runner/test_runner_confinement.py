@@ -115,7 +115,8 @@ export const becomes_root = () => attempt(() => process.setuid(0));
 
 export function keeps_capabilities() {
   const lines = fs.readFileSync("/proc/self/status", "utf8").split("\\n");
-  return Object.fromEntries(lines.filter((line) => /^(Cap|NoN)/.test(line)).map((line) => line.split(":\\t")));
+  const told = lines.filter((line) => /^(Cap|NoN)/.test(line));
+  return Object.fromEntries(told.map((line) => line.split(":\\t")));
 }
 
 export function own_temporary_file() {

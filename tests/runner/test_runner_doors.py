@@ -79,7 +79,8 @@ export async function later() {
 }
 
 export function responds() {
-  return { statusCode: 201, headers: { "X-A": "b", "Set-Cookie": ["c=1", "d=2"] }, body: new Uint8Array([255]) };
+  const headers = { "X-A": "b", "Set-Cookie": ["c=1", "d=2"] };
+  return { statusCode: 201, headers, body: new Uint8Array([255]) };
 }
 
 export const responds_json = () => ({ statusCode: 200, json: { "ä": [1, null] } });

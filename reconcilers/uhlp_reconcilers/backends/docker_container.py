@@ -41,7 +41,7 @@ class Allowance:
     """In bytes. A handler that takes all it may then meets its own limit, with an answer that says so, before
     the whole instance meets the container's."""
     processes: int
-    """Processes and threads. What handlers may start is held by the runner; this stops what it cannot hold."""
+    """And threads. What handlers may start is held by the runner; this stops what it cannot hold."""
     processes_per_request: int
     """For each request at once, likewise."""
 

@@ -1,8 +1,8 @@
 """Debian packages that an image has beyond the base, as a tar of their files.
 
 The host's apt fetches and verifies them, as it does for the base, and works out what the base lacks from the
-base's own list of packages. Nothing is installed on the host; no package's scripts are run, so this serves for
-programs and libraries, not for services. Needs no root.
+base's own list of packages. Nothing is installed on the host; no package's scripts are run, so this serves
+for programs and libraries, not for services. Needs no root.
 """
 
 import subprocess

@@ -91,7 +91,7 @@ def named(reference: str) -> str | None:
 
 def context(name: str, packages: Path | None) -> IO[bytes]:
     """The tar that the engine builds the image from; `packages` is the tar of what the base lacks."""
-    archive = tempfile.TemporaryFile()
+    archive = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for path, content in _build_files(name):
             entry = tarfile.TarInfo(path)

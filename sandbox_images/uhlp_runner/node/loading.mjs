@@ -21,7 +21,7 @@ const COMMON_JS = ".cjs";
 const MODULES = [".js", ".mjs", COMMON_JS];
 
 /** Built-in modules with which a handler can print past `process.stdout`: itself, or by what it starts. */
-const PRINTING = new Set(["fs", "fs/promises", "child_process", "cluster", "worker_threads", "process", "module"]);
+const PRINTING = new Set(["fs", "fs/promises", "child_process", "cluster", "worker_threads", "module"]);
 
 const builtins = new Set(builtinModules);
 const require = createRequire(import.meta.url);

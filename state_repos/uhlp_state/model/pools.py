@@ -15,6 +15,9 @@ from uhlp_state.problems import Code, quoted
 
 DEFAULT_IMAGE = "uhlp/python_runner"
 NODE_IMAGE = "uhlp/node_runner"
+OWN_IMAGES = (DEFAULT_IMAGE, NODE_IMAGE)
+"""What every platform allows, since it brings them."""
+
 MIN_MEMORY = 16 * 1024 * 1024
 """A Python interpreter alone needs about this much."""
 MAX_MEMORY = 1024 * 1024**3
