@@ -156,10 +156,13 @@ class Lane:
                 output.drain()
 
     def _tell(self, order: dict[str, Any]) -> None:
+        line = json.dumps(order).encode() + b"\n"
         try:
-            self._control.send(json.dumps(order).encode() + b"\n")
+            sent = self._control.send(line)
         except OSError:
             return  # It has just ended; the next one is told everything at its start.
+        if sent < len(line):
+            children.kill_group(self.pid)  # It reads no orders, and half a line would garble the next.
 
     def _listen(self) -> None:
         try:

@@ -74,6 +74,9 @@ def own_temporary_file(input, context):
         file.write(b"x")
         return os.path.dirname(file.name)
 
+def cuts_off_memory(input, context):
+    return {attempt(lambda: os.ftruncate(fd, 0)) for fd in range(3, 32)} == {"refused"}
+
 def environment(input, context):
     return sorted(os.environ)
 """
@@ -125,6 +128,11 @@ export function own_temporary_file() {
   return path.dirname(folder);
 }
 
+export function cuts_off_memory() {
+  const descriptors = Array.from({ length: 29 }, (_, number) => number + 3);
+  return descriptors.every((descriptor) => attempt(() => fs.ftruncateSync(descriptor, 0)) === "refused");
+}
+
 export const environment = () => Object.keys(process.env).sort();
 """
 
@@ -171,6 +179,13 @@ async def test_processes(start: Start) -> None:
     for pid in (os.getpid(), sandbox.instance.pid):
         assert (await sandbox.execute("kills", data={"pid": pid}))[1]["data"] == "refused"
         assert (await sandbox.execute("traces", data={"pid": pid}))[1]["data"] == "refused"
+    assert sandbox.instance.alive
+
+
+async def test_memory_that_the_runner_reads(start: Start) -> None:
+    sandbox = await start(CODE)
+    assert (await sandbox.execute("cuts_off_memory"))[1]["data"] is True
+    assert (await sandbox.execute("healthy"))[1]["data"] == "well"
     assert sandbox.instance.alive
 
 
