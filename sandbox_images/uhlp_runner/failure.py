@@ -18,8 +18,14 @@ CANCELLED = "CANCELLED"
 _ABORTS = (4, 5, 6)
 """SIGILL, SIGTRAP, SIGABRT: how a runtime ends itself."""
 
-_MEMORY_WORDS = (b"out of memory", b"Fatal process OOM", b"Fatal javascript OOM", b"std::bad_alloc")
-"""V8's heap limit, V8 elsewhere, and C++."""
+_MEMORY_WORDS = (
+    b"out of memory",
+    b"Fatal process OOM",
+    b"Fatal javascript OOM",
+    b"SetPermissions(",
+    b"std::bad_alloc",
+)
+"""V8's heap limit, V8 elsewhere, V8 when the kernel refuses a page, and C++."""
 
 
 class Failure(Exception):

@@ -15,6 +15,7 @@ from .config import Config
 from .failure import Failure
 from .invoking import failure_body
 from .languages import ImportFailed, Language, Parent, ParentLost, hatch
+from .oom import OomKills
 from .output import Label
 from .seat import ENVELOPE_BYTES, Answer, Seat
 
@@ -33,8 +34,9 @@ SIGXCPU = 24
 class Jobs:
     """Runs requests, each in its own process, and keeps the parents they come from."""
 
-    def __init__(self, config: Config, language: Language) -> None:
+    def __init__(self, config: Config, language: Language, kills: OomKills) -> None:
         self._config = config
+        self._kills = kills
         self._language = language
         self._parents: OrderedDict[str, Parent] = OrderedDict()
         self._components: OrderedDict[str, Sequence[dict[str, Any]]] = OrderedDict()
@@ -88,7 +90,7 @@ class Jobs:
         """Run one request in its own process: HTTP status and body."""
         request_id = request["requestId"]
         tree = request["context"]["tree"]
-        job = Job(self._config, request)
+        job = Job(self._config, request, self._kills)
         self._running.add(job)
         try:
             return await job.run(await self._parent(tree))
@@ -153,8 +155,9 @@ class Jobs:
 class Job:
     """One request in its own process: what it is told, what it answers, and its end."""
 
-    def __init__(self, config: Config, request: dict[str, Any]) -> None:
+    def __init__(self, config: Config, request: dict[str, Any], kills: OomKills) -> None:
         self._request = request
+        self._kills = kills
         self.request_id: str = request["requestId"]
         self._limits = config.limits
         self._timeout_ms = request["context"].get("timeoutMs") or self._limits["timeoutMs"]
@@ -187,7 +190,7 @@ class Job:
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == SIGXCPU:
             why = f"the handler used up its {self._limits['cpuSeconds']} s of CPU time"
             raise Failure(failure.HANDLER_TIMEOUT, why)
-        raise failure.ended(status, seat.last_words)
+        raise self._kills.explain(status, seat.last_words)
 
     async def _exchange(self, seat: Seat, frame: bytes) -> Answer:
         """Send the request and wait for its answer, or for what comes before it. Raises Failure."""

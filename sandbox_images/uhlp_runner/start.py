@@ -12,6 +12,7 @@ from .jobs import KEPT_TREES, Jobs
 from .languages import Language
 from .limits import lower
 from .nodes import NODE_THREADS, SPARES, Node
+from .oom import OomKills
 from .output import Log
 from .server import Server
 from .workers import Workers
@@ -32,6 +33,7 @@ def main(config: Config) -> None:
     # From here on nothing is imported but handlers' code, which must leave no bytecode in its tree.
     sys.dont_write_bytecode = True
     os.chdir("/")
+    kills = OomKills()
     protection = confine.shut_in(config)
     confine.adopt_orphans()
     own = OWN_PROCESSES + config.concurrency
@@ -47,7 +49,7 @@ def main(config: Config) -> None:
     log = Log(1, config.identity)
     log.write("info", "runner", f"in force: {'; '.join(protection.in_force)}")
     log.write("warning", "runner", f"missing: {'; '.join(protection.missing)}")
-    asyncio.run(_serve(config, log, protection, processes))
+    asyncio.run(_serve(config, log, protection, processes, kills))
 
 
 def report_protection(config: Config) -> None:
@@ -56,7 +58,9 @@ def report_protection(config: Config) -> None:
     print(json.dumps([protection.in_force, protection.missing]))
 
 
-async def _serve(config: Config, log: Log, protection: confine.Protection, processes: int) -> None:
+async def _serve(
+    config: Config, log: Log, protection: confine.Protection, processes: int, kills: OomKills
+) -> None:
     settings = {
         "trees": config.trees,
         "environment": list(config.environment),
@@ -65,5 +69,7 @@ async def _serve(config: Config, log: Log, protection: confine.Protection, proce
     language: Language = Python(settings, log)
     if config.language == "javascript":
         language = Node(config.node, settings, log)
-    engine = Workers(config, language, log) if config.mode == "server" else Jobs(config, language)
+    engine = (
+        Workers(config, language, log, kills) if config.mode == "server" else Jobs(config, language, kills)
+    )
     await Server(config, log, engine, protection).run()

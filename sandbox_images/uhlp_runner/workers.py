@@ -17,6 +17,7 @@ from .failure import Failure
 from .invoking import failure_body
 from .languages import ImportFailed, Language, hatch
 from .leftovers import kill_descendants
+from .oom import OomKills
 from .output import Collector, Log
 from .slot import Slot
 
@@ -112,7 +113,7 @@ class Lane:
                 continue
             kill_descendants(children.known)
             if self.slot.deadline:
-                failed = self._killed or failure.ended(status, self._outputs[1].tail)
+                failed = self._killed or self._workers.kills.explain(status, self._outputs[1].tail)
                 self._workers.note(self.slot.label.request_id, failed)
                 self.slot.end()
             elif not self._closing and time.monotonic() - began < RESPAWN_PAUSE_SECONDS:
@@ -194,7 +195,8 @@ class Lane:
 class Workers:
     """All lanes of an instance in server mode."""
 
-    def __init__(self, config: Config, language: Language, log: Log) -> None:
+    def __init__(self, config: Config, language: Language, log: Log, kills: OomKills) -> None:
+        self.kills = kills
         self._language = language
         self._timeout_ms = config.limits["timeoutMs"]
         self._outcomes: OrderedDict[str, Failure] = OrderedDict()

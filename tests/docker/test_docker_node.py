@@ -1,5 +1,6 @@
 """JavaScript in containers: every mode serves, the pool's limits hold, and a hostile handler gets nowhere."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -23,6 +24,12 @@ export const healthy = async () => ({ statusCode: 200, json: "well" });
 export function hoards() {
   const held = [];
   for (;;) held.push(new Array(100_000).fill(1.5));
+}
+
+export function fills(input) {
+  const held = new Uint8Array(input.bytes).fill(1);
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3000);
+  return held.length;
 }
 
 const attempt = (action) => {
@@ -73,8 +80,18 @@ async def test_every_mode_serves(start: Start, mode: str) -> None:
 async def test_memory_is_bounded_by_the_handlers_own_limit(start: Start, container_of: Inspect) -> None:
     sandbox = await start(CODE, language="javascript", memory_limit="64M")
     assert container_of(sandbox)["HostConfig"]["Memory"] == (64 + 256) << 20
-    status, answer = await sandbox.execute("hoards")
-    assert (status, answer["error"]) == (500, "OUT_OF_MEMORY")
+    status, answer = await sandbox.execute("hoards", timeoutMs=20_000)
+    assert (status, answer["error"]) == (500, "OUT_OF_MEMORY"), answer
+    assert (await sandbox.execute("healthy"))[0] == 200
+
+
+async def test_requests_that_fill_the_container_together_are_told(start: Start) -> None:
+    sandbox = await start(CODE, language="javascript", memory_limit="256M", concurrency=4)
+    data = {"bytes": 240 << 20}
+    answers = await asyncio.gather(*(sandbox.execute("fills", data=data, timeoutMs=20_000) for _ in range(4)))
+    failed = [answer["error"] for status, answer in answers if status != 200]
+    assert failed
+    assert set(failed) == {"OUT_OF_MEMORY"}
     assert (await sandbox.execute("healthy"))[0] == 200
 
 

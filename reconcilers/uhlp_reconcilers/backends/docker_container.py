@@ -48,7 +48,7 @@ class Allowance:
 
 ALLOWANCES = {
     Language.PYTHON: Allowance(memory=64 << 20, processes=32, processes_per_request=2),
-    # A process of Node.js has a dozen threads and 64 MiB of its own, and up to ten wait for a request.
+    # A process of Node.js has a dozen threads and some 20 MiB of its own, and up to ten wait for a request.
     Language.JAVASCRIPT: Allowance(memory=256 << 20, processes=160, processes_per_request=14),
 }
 
