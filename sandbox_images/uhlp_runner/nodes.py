@@ -28,7 +28,7 @@ NODE_THREADS = 12
 
 NODE_BYTES = 160 << 20
 """What Node needs beyond the heap that --max-old-space-size bounds: its threads' stacks (57 MiB, hardly
-touched), the young generation (48 MiB) and room to collect in. So a heap meets V8's limit before the kernel's."""
+touched), the young generation (48 MiB) and room to collect in. So a heap meets V8's limit first."""
 
 NODE_FILES = 32
 """Open files that Node has for itself."""

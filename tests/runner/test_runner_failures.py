@@ -190,17 +190,26 @@ export const bombs = () =>
 
 export const threads = () =>
   new Promise((_, reject) => {
+    let isFull = false;
     const beginThread = () => {
+      if (isFull) return;
+      isFull = true;
       try {
         new Worker("setTimeout(() => {}, 30_000)", { eval: true });
       } catch (error) {
         reject(error);
+        return;
+      }
+      fill(); // Something else has ended meanwhile.
+    };
+    // Up to the limit by processes, which need less memory; a thread is what goes beyond it.
+    const fill = () => {
+      isFull = false;
+      for (let number = 0; number < 500; number++) {
+        spawn("sleep", ["30"], { stdio: "ignore" }).on("error", beginThread);
       }
     };
-    // Up to the limit by processes, which are faster to start; the thread is what goes beyond it.
-    for (let number = 0; number < 500; number++) {
-      spawn("sleep", ["30"], { stdio: "ignore" }).on("error", beginThread);
-    }
+    fill();
   });
 
 export function leaves_threads() {
