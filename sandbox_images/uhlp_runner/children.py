@@ -84,6 +84,11 @@ async def _watch(pid: int) -> None:
         pause = min(2 * pause, LAST_LOOK_SECONDS)
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a child has ended; it is not reaped."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def kill_group(pid: int) -> None:
     """SIGKILL a session's leader, which must not have been reaped, and all of its process group."""
     for kill in (os.killpg, os.kill):

@@ -2,12 +2,13 @@
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 MODES = ("interpreter", "fork", "server")
-
+LANGUAGES = ("python", "javascript")
 
 LIMITS = ("memoryBytes", "cpuSeconds", "timeoutMs", "maxProcesses", "maxOutputBytes", "maxOpenFiles")
 """What one request may use; 0 cpuSeconds means no limit of its own."""
@@ -39,6 +40,9 @@ class Config:
     pool: str
     instance: str
     mode: str
+    language: str
+    node: str
+    """Path of Node.js where the language is JavaScript; else empty."""
     concurrency: int
     trees: str
     dir: str
@@ -61,6 +65,12 @@ def load(path: str) -> Config:
     try:
         if document["mode"] not in MODES:
             raise ValueError(f"{path}: mode is {document['mode']!r}, not one of {', '.join(MODES)}")
+        language = document["language"]
+        if language not in LANGUAGES:
+            raise ValueError(f"{path}: language is {language!r}, not one of {', '.join(LANGUAGES)}")
+        node = shutil.which(document["node"]) if language == "javascript" else ""
+        if node is None:
+            raise ValueError(f"{path}: there is no program {document['node']!r} here, which runs JavaScript")
         limits = {name: int(document["limits"][name]) for name in LIMITS}
         isolation = document["isolation"]
         return Config(
@@ -69,6 +79,8 @@ def load(path: str) -> Config:
             pool=document["pool"],
             instance=document["instance"],
             mode=document["mode"],
+            language=language,
+            node=os.path.realpath(node) if node else "",
             concurrency=int(document["concurrency"]),
             trees=os.path.realpath(document["trees"]),
             dir=document["dir"],

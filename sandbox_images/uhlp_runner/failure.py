@@ -15,6 +15,18 @@ RESULT_NOT_SERIALISABLE = "RESULT_NOT_SERIALISABLE"
 RESULT_FORMAT_MISMATCH = "RESULT_FORMAT_MISMATCH"
 CANCELLED = "CANCELLED"
 
+_ABORTS = (4, 5, 6)
+"""SIGILL, SIGTRAP, SIGABRT: how a runtime ends itself."""
+
+_MEMORY_WORDS = (
+    b"out of memory",
+    b"Fatal process OOM",
+    b"Fatal javascript OOM",
+    b"SetPermissions(",
+    b"std::bad_alloc",
+)
+"""V8's heap limit, V8 elsewhere, V8 when the kernel refuses a page, and C++."""
+
 
 class Failure(Exception):
     """A request that failed for a reason the caller is told: HTTP 500 with this code and message."""
@@ -33,10 +45,15 @@ def timed_out(timeout_ms: float) -> Failure:
     )
 
 
-def ended(status: int) -> Failure:
-    """The process of a handler ended before it had answered. `status` is what waitpid said."""
+def ended(status: int, last_words: bytes = b"") -> Failure:
+    """The process of a handler ended before it had answered. `status` is what waitpid said.
+
+    `last_words` is the end of its standard error: where a runtime aborts for want of memory, it says so.
+    """
     # Decoded by hand: WIFSIGNALED and its kin live in `os`, which a boot need not have imported.
     number = status & 0x7F
+    if number in _ABORTS and any(words in last_words for words in _MEMORY_WORDS):
+        return out_of_memory()
     how = f"was killed by signal {number}" if number else f"exited with status {status >> 8}"
     return Failure(HANDLER_CRASHED, f"the handler's process {how} before it answered")
 

@@ -1,29 +1,29 @@
-"""Fork and interpreter mode: each request in a process of its own, started by a zygote.
+"""Fork and interpreter mode: each request in a process of its own, which a parent starts.
 
-A zygote belongs to one tree. The last few trees' zygotes are kept warm; an older one is started again
+A parent belongs to one tree. The last few trees' parents are kept warm; an older one is started again
 when somebody asks for its tree.
 """
 
 import asyncio
-import contextlib
 import os
-import socket
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from . import children, failure, once
+from . import children, failure
 from .config import Config
 from .failure import Failure
 from .invoking import failure_body
-from .output import Collector, Label, Log
-from .zygotes import ImportFailed, Zygote, ZygoteLost, hatch
+from .languages import ImportFailed, Language, Parent, ParentLost, hatch
+from .oom import OomKills
+from .output import Label
+from .seat import ENVELOPE_BYTES, Answer, Seat
 
 KEPT_TREES = 4
-"""Zygotes kept warm: the revision served, the one before, and two on their way."""
+"""Parents kept warm: the revision served, the one before, and two on their way."""
 
 REMEMBERED_TREES = 64
-"""Trees whose components are remembered, so that an evicted zygote can be started again as warm."""
+"""Trees whose components are remembered, so that an evicted parent can be started again as warm."""
 
 KILL_GRACE_SECONDS = 0.25
 """Between the timeout a handler can see, which leaves a traceback in the log, and SIGKILL."""
@@ -32,13 +32,13 @@ SIGXCPU = 24
 
 
 class Jobs:
-    """Runs requests, each in its own process, and keeps the zygotes they come from."""
+    """Runs requests, each in its own process, and keeps the parents they come from."""
 
-    def __init__(self, config: Config, settings: dict[str, Any], log: Log) -> None:
+    def __init__(self, config: Config, language: Language, kills: OomKills) -> None:
         self._config = config
-        self._log = log
-        self._settings = settings
-        self._zygotes: OrderedDict[str, Zygote] = OrderedDict()
+        self._kills = kills
+        self._language = language
+        self._parents: OrderedDict[str, Parent] = OrderedDict()
         self._components: OrderedDict[str, Sequence[dict[str, Any]]] = OrderedDict()
         self._starting: dict[str, asyncio.Task[list[dict[str, Any]]]] = {}
         self._running: set[Job] = set()
@@ -47,7 +47,7 @@ class Jobs:
     @property
     def prepared(self) -> list[str]:
         """Trees whose handlers are imported."""
-        return list(self._zygotes)
+        return list(self._parents)
 
     @property
     def lanes(self) -> list[dict[str, Any]]:
@@ -66,12 +66,16 @@ class Jobs:
 
     async def prepare(self, tree: str, components: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Import the handlers of a tree; what is wrong with them."""
-        if tree in self._zygotes and self._components.get(tree) == components:
-            self._zygotes.move_to_end(tree)
+        if tree in self._parents and self._components.get(tree) == components:
+            self._parents.move_to_end(tree)
             return []
         try:
             candidate = await hatch(
-                self._settings, self._log, tree, components, self._config.mode == "interpreter"
+                self._language,
+                tree,
+                components,
+                self._config.mode == "interpreter",
+                self._config.limits["timeoutMs"],
             )
         except ImportFailed as failed:
             return failed.problems
@@ -86,16 +90,16 @@ class Jobs:
         """Run one request in its own process: HTTP status and body."""
         request_id = request["requestId"]
         tree = request["context"]["tree"]
-        job = Job(self._config, self._log, request)
+        job = Job(self._config, request, self._kills)
         self._running.add(job)
         try:
-            return await job.run(await self._zygote(tree), self._settings)
+            return await job.run(await self._parent(tree))
         except Failure as failed:
             return 500, failure_body(request_id, failed)
         except ImportFailed as failed:
             return 500, failure_body(request_id, Failure(failure.HANDLER_EXCEPTION, str(failed)))
-        except ZygoteLost:
-            self._retire(self._zygotes.pop(tree, None))
+        except ParentLost:
+            self._retire(self._parents.pop(tree, None))
             lost = Failure(failure.HANDLER_CRASHED, "the process that starts handlers ended; try again")
             return 500, failure_body(request_id, lost)
         finally:
@@ -114,13 +118,13 @@ class Jobs:
         return None
 
     async def close(self) -> None:
-        """End every zygote."""
-        for parent in self._zygotes.values():
+        """End every parent."""
+        for parent in self._parents.values():
             parent.close()
-        self._zygotes.clear()
+        self._parents.clear()
 
-    async def _zygote(self, tree: str) -> Zygote:
-        parent = self._zygotes.get(tree)
+    async def _parent(self, tree: str) -> Parent:
+        parent = self._parents.get(tree)
         if parent is None:
             # One start for all who wait for it. A revision nobody prepared runs too, only colder.
             task = self._starting.get(tree)
@@ -131,17 +135,17 @@ class Jobs:
             problems = await asyncio.shield(task)
             if problems:
                 raise ImportFailed(problems)
-            parent = self._zygotes[tree]
-        self._zygotes.move_to_end(tree)
+            parent = self._parents[tree]
+        self._parents.move_to_end(tree)
         return parent
 
-    def _keep(self, tree: str, parent: Zygote) -> None:
-        self._retire(self._zygotes.pop(tree, None))
-        self._zygotes[tree] = parent
-        while len(self._zygotes) > KEPT_TREES:
-            self._retire(self._zygotes.popitem(last=False)[1])
+    def _keep(self, tree: str, parent: Parent) -> None:
+        self._retire(self._parents.pop(tree, None))
+        self._parents[tree] = parent
+        while len(self._parents) > KEPT_TREES:
+            self._retire(self._parents.popitem(last=False)[1])
 
-    def _retire(self, parent: Zygote | None) -> None:
+    def _retire(self, parent: Parent | None) -> None:
         if parent is not None:
             parent.retired = True
             if not parent.active:
@@ -151,55 +155,34 @@ class Jobs:
 class Job:
     """One request in its own process: what it is told, what it answers, and its end."""
 
-    def __init__(self, config: Config, log: Log, request: dict[str, Any]) -> None:
+    def __init__(self, config: Config, request: dict[str, Any], kills: OomKills) -> None:
         self._request = request
+        self._kills = kills
         self.request_id: str = request["requestId"]
         self._limits = config.limits
-        context = request["context"]
-        self._timeout_ms = context.get("timeoutMs") or self._limits["timeoutMs"]
-        label = Label(request["requestId"], context.get("componentId"), context.get("revision"))
+        self._timeout_ms = request["context"].get("timeoutMs") or self._limits["timeoutMs"]
         self._printed = 0
-        self._outputs = [
-            Collector(log, stream, lambda: label, self._count) for stream in ("stdout", "stderr")
-        ]
         self._loop = asyncio.get_running_loop()
-        self._answer: asyncio.Future[tuple[int, bytes] | None] = self._loop.create_future()
-        self._received = bytearray()
+        self._answer: asyncio.Future[Answer] = self._loop.create_future()
 
     def stop(self, why: Failure) -> None:
         """End the process; `why` is what the caller is told."""
         if not self._answer.done():
             self._answer.set_exception(why)
 
-    async def run(self, parent: Zygote, settings: dict[str, Any]) -> tuple[int, bytes]:
+    async def run(self, parent: Parent) -> tuple[int, bytes]:
         """Run the request in a process from `parent`. Raises Failure."""
-        channel, theirs = socket.socketpair()
-        channel.setblocking(False)
         parent.active += 1
-        pid = 0
-        answer: tuple[int, bytes] | None = None
         try:
+            seat = await parent.start()
             try:
-                pid = await parent.start([theirs.fileno(), *(output.write_end for output in self._outputs)])
+                answer = await self._exchange(seat, parent.frame(self._request))
             finally:
-                theirs.close()
-                for output in self._outputs:
-                    output.close_write_end()
-            timer = self._loop.call_later(
-                self._timeout_ms / 1000 + KILL_GRACE_SECONDS, self.stop, failure.timed_out(self._timeout_ms)
-            )
-            try:
-                self._loop.add_reader(channel, self._on_readable, channel)
-                # It may end before it has read its request; the end of the channel says so.
-                with contextlib.suppress(OSError):
-                    await self._loop.sock_sendall(channel, once.frame(settings, self._request))
-                answer = await self._answer
-            finally:
-                timer.cancel()
-                self._loop.remove_reader(channel)
-                channel.close()
+                status = await _end(seat, parent)
         finally:
-            status = await self._end(parent, pid)
+            parent.active -= 1
+            if parent.retired and not parent.active:
+                parent.close()
         if self._printed > self._limits["maxOutputBytes"]:
             raise failure.too_much_output(self._limits["maxOutputBytes"])
         if answer is not None:
@@ -207,43 +190,22 @@ class Job:
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == SIGXCPU:
             why = f"the handler used up its {self._limits['cpuSeconds']} s of CPU time"
             raise Failure(failure.HANDLER_TIMEOUT, why)
-        raise failure.ended(status)
+        raise self._kills.explain(status, seat.last_words)
 
-    async def _end(self, parent: Zygote, pid: int) -> int:
-        """Leave nothing of the process behind; its wait status."""
+    async def _exchange(self, seat: Seat, frame: bytes) -> Answer:
+        """Send the request and wait for its answer, or for what comes before it. Raises Failure."""
+        context = self._request["context"]
+        seat.label = Label(self.request_id, context.get("componentId"), context.get("revision"))
+        seat.on_output = self._count
+        timer = self._loop.call_later(
+            self._timeout_ms / 1000 + KILL_GRACE_SECONDS, self.stop, failure.timed_out(self._timeout_ms)
+        )
         try:
-            if not pid:
-                return 0
-            children.kill_group(pid)
-            await children.exit_of(pid)
-            return await parent.reap(pid)
+            await seat.ask(frame, 2 * self._limits["maxOutputBytes"] + ENVELOPE_BYTES, self._answer)
+            return await self._answer
         finally:
-            for output in self._outputs:
-                output.drain()
-            parent.active -= 1
-            if parent.retired and not parent.active:
-                parent.close()
-
-    def _on_readable(self, channel: socket.socket) -> None:
-        try:
-            data = channel.recv(1 << 16)
-        except ConnectionResetError:
-            data = b""
-        if self._answer.done():
-            return
-        if not data:
-            self._answer.set_result(None)
-            return
-        self._received += data
-        head = once.HEADER_BYTES
-        if len(self._received) < head:
-            return
-        status = int.from_bytes(self._received[:2], "little")
-        size = int.from_bytes(self._received[2:head], "little")
-        if status not in (200, 500) or size > 2 * self._limits["maxOutputBytes"] + ENVELOPE_BYTES:
-            self._answer.set_result(None)
-        elif len(self._received) >= head + size:
-            self._answer.set_result((status, bytes(self._received[head : head + size])))
+            timer.cancel()
+            seat.hang_up()
 
     def _count(self, size: int) -> None:
         self._printed += size
@@ -251,5 +213,11 @@ class Job:
             self.stop(failure.too_much_output(self._limits["maxOutputBytes"]))
 
 
-ENVELOPE_BYTES = 65536
-"""What an answer may have around its result: the metrics above all."""
+async def _end(seat: Seat, parent: Parent) -> int:
+    """Leave nothing of a process behind; its wait status."""
+    try:
+        children.kill_group(seat.pid)
+        await children.exit_of(seat.pid)
+        return await parent.reap(seat.pid)
+    finally:
+        seat.close()

@@ -34,7 +34,11 @@ def apply_handler(limits: "Mapping[str, int]") -> None:
 def apply_request(limits: "Mapping[str, int]") -> None:
     """Bound a process that serves a single request: as `apply_handler`, and its CPU seconds."""
     apply_handler(limits)
-    seconds = limits["cpuSeconds"]
+    lower_cpu(limits["cpuSeconds"])
+
+
+def lower_cpu(seconds: int) -> None:
+    """Bound what this process may use of the CPU from now on; 0 seconds mean no bound."""
     if seconds:
         used = resource.getrusage(resource.RUSAGE_SELF)
         total = int(used.ru_utime + used.ru_stime) + seconds

@@ -17,6 +17,9 @@ READ_BYTES = 65536
 LINE_LIMIT = 16384
 """Bytes of one log line; a longer one is cut into several, so that no reader needs more memory."""
 
+TAIL_BYTES = 8192
+"""What is kept of the last output: a runtime that aborts says why, and prints its own stack after that."""
+
 SDK_MARK = b"\x1e"
 """Begins a line of `uhlp_sdk.log`: the level and the message (JSON text) follow."""
 
@@ -75,6 +78,8 @@ class Collector:
         self._on_bytes = on_bytes
         self._rest = b""
         self._label = Label()
+        self.tail = b""
+        """The last TAIL_BYTES that came."""
         self._loop = asyncio.get_running_loop()
         self.read_end, self.write_end = os.pipe()
         os.set_blocking(self.read_end, False)
@@ -96,12 +101,18 @@ class Collector:
             self.close()
             return
         self._on_bytes(len(data))
+        self.tail = (self.tail + data)[-TAIL_BYTES:]
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._emit(line)
         while len(self._rest) > LINE_LIMIT:
             self._emit(self._rest[:LINE_LIMIT])
             self._rest = self._rest[LINE_LIMIT:]
+
+    def read_all(self) -> None:
+        """Log all that is in the pipe now."""
+        while self.read_end >= 0 and pending(self.read_end):
+            self.read()
 
     def drain(self) -> None:
         """Log all that is in the pipe now and close it, whoever still holds the other end."""

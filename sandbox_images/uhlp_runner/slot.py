@@ -5,7 +5,9 @@ runs an application's code, so the main process takes what it reads there for a 
 decides only about that worker and that application's own log.
 """
 
+import fcntl
 import mmap
+import os
 import struct
 from typing import Any
 
@@ -17,6 +19,7 @@ MADV_WIPEONFORK = 18
 SIZE = 1024
 LABEL_LIMIT = 480
 _CANCEL_AT = 512
+_FIXED_SIZE = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _HEAD = struct.Struct("<dQH")
 _IDLE = struct.Struct("<dQ")
 
@@ -41,7 +44,12 @@ class Slot:
     """Written by one worker (`begin`, `end`) and by the main process (`cancel`)."""
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, SIZE)
+        # A file in memory, for workers whose language can write to files but not to shared memory. Of a fixed
+        # size: reading memory that a worker has cut off would kill the main process.
+        self.descriptor = os.memfd_create("slot", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.descriptor, SIZE)
+        fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _FIXED_SIZE)
+        self._memory = mmap.mmap(self.descriptor, SIZE)
         self._served = 0
 
     def begin(self, request: dict[str, Any], deadline: float) -> None:

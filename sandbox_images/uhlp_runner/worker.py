@@ -30,7 +30,8 @@ from .slot import Original, Slot
 CONTROL, LISTENER, OUT, ERR = range(FIRST_INHERITED, FIRST_INHERITED + 4)
 """What a worker is given: its control socket, its lane, and the *reading* ends of its output pipes.
 
-The reading ends are for looking only: a worker starts no request while output of the last one is there."""
+The reading ends are for looking only: a worker starts no request while output of the last one is there. Its
+slot follows, for workers that have no memory in common with the main process."""
 
 RECEIVE_BYTES = 65536
 BACKLOG_MAX = 1024
@@ -38,6 +39,11 @@ SEND_SECONDS = 10
 """How long the peer may take to accept an answer before the worker gives the connection up."""
 
 CONTROL_BYTES = 1 << 16
+"""Of one order or answer on the control socket; each is a line."""
+
+COLLECT = b"?"
+"""What a worker that cannot look into its pipes says: log what is in them, then tell me to go on."""
+
 LEFTOVER_SECONDS = 0.05
 """How long a process that a handler started may outlive its request. A look costs a system call: too much for
 every request of a busy lane."""
@@ -73,6 +79,7 @@ class Worker:
         self._epoll = select.epoll()
         for descriptor in (CONTROL, LISTENER, OUT, ERR):
             self._epoll.register(descriptor, select.EPOLLIN)
+        self._orders = b""
         self._draining = False
         self._look_at = 0.0  # monotonic seconds at which leftovers of handlers are looked for again
         self._unlooked = False  # whether a request has run since
@@ -222,11 +229,16 @@ class Worker:
         kill_descendants()
 
     def _obey(self) -> None:
-        """Do what the main process says: load a revision, forget one, or drain."""
+        """Do what the main process says, a line for each order."""
         packet = self._control.recv(CONTROL_BYTES)
         if not packet:
             os._exit(0)
-        order = loads(packet)
+        *lines, self._orders = (self._orders + packet).split(b"\n")
+        for line in lines:
+            self._carry_out(loads(line))
+
+    def _carry_out(self, order: dict[str, Any]) -> None:
+        """Load a revision, forget one, or drain."""
         if order["do"] == "drain":
             self._draining = True
             self._epoll.unregister(LISTENER)
@@ -243,7 +255,8 @@ class Worker:
                 why = describe(error)
             gc.collect()
             gc.freeze()  # What a revision loaded lives as long as the revision: nothing to collect there.
-            self._control.send(f"{order['tree']} {why}".encode(errors="replace"))
+            why = " ".join(why.split())
+            self._control.sendall(f"{order['tree']} {why}\n".encode(errors="replace"))
 
 
 def _copy_detector() -> Callable[[], bool] | None:

@@ -15,10 +15,11 @@ from . import children, failure, http1, worker, zygote
 from .config import Config
 from .failure import Failure
 from .invoking import failure_body
+from .languages import ImportFailed, Language, hatch
 from .leftovers import kill_descendants
+from .oom import OomKills
 from .output import Collector, Log
 from .slot import Slot
-from .zygotes import ImportFailed, hatch
 
 KEPT_TREES = 4
 """Revisions whose modules workers keep: the one served, the one before, and two on their way."""
@@ -46,16 +47,15 @@ RESPAWN_PAUSE_SECONDS = 0.2
 class Lane:
     """One worker after the other, on one socket that outlives them all."""
 
-    def __init__(
-        self, config: Config, settings: dict[str, Any], log: Log, number: int, workers: "Workers"
-    ) -> None:
+    def __init__(self, config: Config, language: Language, log: Log, number: int, workers: "Workers") -> None:
         self.name = f"w{number}.sock"
         self.path = Path(config.dir) / self.name
         self.path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.path))
         self._listener.listen(worker.BACKLOG_MAX)
-        self._settings = settings
+        self._language = language
+        self._grace = HARD_GRACE_SECONDS if language.is_interruptible else 0.0
         self._limit = config.limits["maxOutputBytes"]
         self._log = log
         self._workers = workers
@@ -98,7 +98,7 @@ class Lane:
     def check(self, now: float) -> None:
         """Kill the worker if its request has overstayed."""
         deadline = self.slot.deadline
-        if deadline and now > deadline + HARD_GRACE_SECONDS:
+        if deadline and now > deadline + self._grace:
             self.kill(Failure(failure.HANDLER_TIMEOUT, "the handler ran past its timeout and did not stop"))
 
     async def _live(self) -> None:
@@ -113,7 +113,8 @@ class Lane:
                 continue
             kill_descendants(children.known)
             if self.slot.deadline:
-                self._workers.note(self.slot.label.request_id, self._killed or failure.ended(status))
+                failed = self._killed or self._workers.kills.explain(status, self._outputs[1].tail)
+                self._workers.note(self.slot.label.request_id, failed)
                 self.slot.end()
             elif not self._closing and time.monotonic() - began < RESPAWN_PAUSE_SECONDS:
                 await asyncio.sleep(RESPAWN_PAUSE_SECONDS)
@@ -123,23 +124,25 @@ class Lane:
     async def _one_life(self) -> int:
         """Start a worker and wait for its end; its wait status. Raises OSError."""
         self._killed = None
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control, theirs = socket.socketpair()
         self._control.setblocking(False)
-        outputs = [
+        self._said = b""
+        self._outputs = outputs = [
             Collector(self._log, stream, lambda: self.slot.label, self._count)
             for stream in ("stdout", "stderr")
         ]
+        looking = [output.read_end for output in outputs]
         try:
             self.pid = children.start(
-                lambda: worker.run(self._settings, self.slot),
-                [theirs.fileno(), self._listener.fileno(), *(output.read_end for output in outputs)],
+                lambda: self._language.work(self.slot),
+                [theirs.fileno(), self._listener.fileno(), *looking, self.slot.descriptor],
                 outputs[0].write_end,
                 outputs[1].write_end,
             )
             theirs.close()
             for output in outputs:
                 output.close_write_end()
-            self._loop.add_reader(self._control, self._on_ack)
+            self._loop.add_reader(self._control, self._listen)
             for tree, components in self._workers.revisions.items():
                 self._tell({"do": "load", "tree": tree, "components": components})
             await children.exit_of(self.pid)
@@ -154,22 +157,32 @@ class Lane:
                 output.drain()
 
     def _tell(self, order: dict[str, Any]) -> None:
+        line = json.dumps(order).encode() + b"\n"
         try:
-            self._control.send(json.dumps(order).encode())
+            sent = self._control.send(line)
         except OSError:
             return  # It has just ended; the next one is told everything at its start.
+        if sent < len(line):
+            children.kill_group(self.pid)  # It reads no orders, and half a line would garble the next.
 
-    def _on_ack(self) -> None:
+    def _listen(self) -> None:
         try:
-            answer = self._control.recv(worker.CONTROL_BYTES).decode(errors="replace")
+            said = self._control.recv(worker.CONTROL_BYTES)
         except OSError:
             return
-        if not answer:
+        *lines, self._said = (self._said + said).split(b"\n")
+        if not said or len(self._said) > worker.CONTROL_BYTES:
             self._loop.remove_reader(self._control)
-        tree, _, why = answer.partition(" ")
-        ack = self._acks.pop(tree, None)
-        if ack is not None and not ack.done():
-            ack.set_result(why)
+        for line in lines:
+            if line == worker.COLLECT:
+                for output in self._outputs:
+                    output.read_all()
+                self._tell({"do": "go on"})
+                continue
+            tree, _, why = line.decode(errors="replace").partition(" ")
+            ack = self._acks.pop(tree, None)
+            if ack is not None and not ack.done():
+                ack.set_result(why)
 
     def _count(self, size: int) -> None:
         request_id = self.slot.label.request_id
@@ -182,12 +195,13 @@ class Lane:
 class Workers:
     """All lanes of an instance in server mode."""
 
-    def __init__(self, config: Config, settings: dict[str, Any], log: Log) -> None:
-        self._settings = settings
-        self._log = log
+    def __init__(self, config: Config, language: Language, log: Log, kills: OomKills) -> None:
+        self.kills = kills
+        self._language = language
+        self._timeout_ms = config.limits["timeoutMs"]
         self._outcomes: OrderedDict[str, Failure] = OrderedDict()
         self.revisions: OrderedDict[str, Sequence[dict[str, Any]]] = OrderedDict()
-        self._lanes = [Lane(config, settings, log, number, self) for number in range(config.concurrency)]
+        self._lanes = [Lane(config, language, log, number, self) for number in range(config.concurrency)]
         self._endings: dict[str, asyncio.Future[Failure]] = {}
         self._checks = asyncio.create_task(self._check())
 
@@ -217,7 +231,7 @@ class Workers:
             self.revisions.move_to_end(tree)
             return []
         try:
-            probe = await hatch(self._settings, self._log, tree, components, fresh=False)
+            probe = await hatch(self._language, tree, components, True, self._timeout_ms)
         except ImportFailed as failed:
             return failed.problems
         probe.close()
@@ -267,6 +281,9 @@ class Workers:
         """Stop a request's handler; False if there is no such request."""
         for lane in self._lanes:
             if lane.runs(request_id):
+                if not self._language.is_interruptible:
+                    lane.kill(failure.cancelled())
+                    return True
                 lane.slot.cancel(request_id)
                 os.kill(lane.pid, signal.SIGUSR1)
                 asyncio.get_running_loop().call_later(

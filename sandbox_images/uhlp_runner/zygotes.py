@@ -4,23 +4,32 @@ import asyncio
 import json
 import socket
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-from . import children, failure, zygote
+from . import children, failure, once, worker, zygote
 from .failure import Failure
+from .languages import ParentLost
 from .output import Collector, Label, Log
+from .seat import Seat
+from .slot import Slot
 
 
-class ImportFailed(Exception):
-    """A revision's handlers cannot be imported. `problems` is what `POST /prepare` answers."""
+class Python:
+    """Python's processes: forks of a zygote, fresh interpreters, and persistent workers."""
 
-    def __init__(self, problems: list[dict[str, Any]]) -> None:
-        super().__init__(problems[0]["message"])
-        self.problems = problems
+    is_interruptible = True
 
+    def __init__(self, settings: dict[str, Any], log: Log) -> None:
+        self._settings = settings
+        self._log = log
 
-class ZygoteLost(Exception):
-    """The zygote ended, or its socket did."""
+    def parent(self, tree: str, components: Sequence[dict[str, Any]], fresh: bool) -> "Zygote":
+        """A zygote that imports the handlers of `tree` as it starts."""
+        return Zygote(self._settings, self._log, tree, components, fresh)
+
+    def work(self, slot: Slot) -> NoReturn:
+        """Be a persistent worker, in a process that `children.start` made."""
+        worker.run(self._settings, slot)
 
 
 class Zygote:
@@ -30,6 +39,8 @@ class Zygote:
         self, settings: dict[str, Any], log: Log, tree: str, components: Sequence[dict[str, Any]], fresh: bool
     ) -> None:
         self._loop = asyncio.get_running_loop()
+        self._settings = settings
+        self._log = log
         self._turn = asyncio.Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
@@ -48,30 +59,44 @@ class Zygote:
             output.close_write_end()
 
     async def report(self) -> list[dict[str, Any]]:
-        """What was wrong with the handlers. Raises ZygoteLost."""
+        """What was wrong with the handlers. Raises ParentLost."""
         report: list[dict[str, Any]] = json.loads(await self._receive(1 << 20))
         return report
 
-    async def start(self, descriptors: Sequence[int]) -> int:
-        """Start a process with these as channel, stdout and stderr; its pid. Raises ZygoteLost, Failure."""
+    async def start(self) -> Seat:
+        """A process that waits for its request. Raises ParentLost, Failure."""
+        seat = Seat(self._log)
+        try:
+            seat.pid = await self._start(seat.descriptors)
+        finally:
+            seat.hand_over()
+            if not seat.pid:
+                seat.close()
+        return seat
+
+    async def _start(self, descriptors: Sequence[int]) -> int:
         async with self._turn:
             try:
                 socket.send_fds(self._control, [b"S"], descriptors)
             except OSError as error:
-                raise ZygoteLost(str(error)) from None
+                raise ParentLost(str(error)) from None
             reply = await self._receive(zygote.PACKET_BYTES * 4)
         if reply.startswith(b"!"):
             why = f"no process for the handler: {reply[1:].decode()}; maxProcesses may be too low"
             raise Failure(failure.PROCESS_LIMIT_EXCEEDED, why)
         return int(reply)
 
+    def frame(self, request: dict[str, Any]) -> bytes:
+        """The request as its process reads it from its channel."""
+        return once.frame(self._settings, request)
+
     async def reap(self, pid: int) -> int:
-        """The wait status of a process that has ended. Raises ZygoteLost."""
+        """The wait status of a process that has ended. Raises ParentLost."""
         async with self._turn:
             try:
                 self._control.send(b"R%d" % pid)
             except OSError as error:
-                raise ZygoteLost(str(error)) from None
+                raise ParentLost(str(error)) from None
             return int(await self._receive(zygote.PACKET_BYTES))
 
     def close(self) -> None:
@@ -89,32 +114,5 @@ class Zygote:
         except OSError:
             data = b""
         if not data:
-            raise ZygoteLost("the process that starts handlers has ended")
+            raise ParentLost("the process that starts handlers has ended")
         return data
-
-
-async def hatch(
-    settings: dict[str, Any], log: Log, tree: str, components: Sequence[dict[str, Any]], fresh: bool
-) -> Zygote:
-    """A zygote that has imported the handlers of `tree`. Raises ImportFailed, also where importing hangs."""
-    candidate = Zygote(settings, log, tree, components, fresh)
-    timeout = settings["limits"]["timeoutMs"] / 1000
-    try:
-        async with asyncio.timeout(timeout):
-            problems = await candidate.report()
-    except TimeoutError:
-        why = f"importing the handlers took longer than {timeout:g} s; do less when a module is imported"
-        problems = _all_failed(components, why)
-    except ZygoteLost:
-        why = "importing the handlers ended the process (os._exit, a signal, or too much memory)"
-        problems = _all_failed(components, why)
-    if problems:
-        candidate.close()
-        raise ImportFailed(problems)
-    return candidate
-
-
-def _all_failed(components: Sequence[dict[str, Any]], why: str) -> list[dict[str, Any]]:
-    # With no component known it is the start as such that failed, which must not pass for success.
-    known = components or [{"componentId": None, "script": None}]
-    return [zygote.problem(component, None, why) for component in known]

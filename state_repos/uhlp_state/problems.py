@@ -79,6 +79,7 @@ class Code(StrEnum):
     )
     UNKNOWN_POOL = "UNKNOWN_POOL", "A component names a pool that the app does not define."
     UNKNOWN_COMPONENT = "UNKNOWN_COMPONENT", "A tool names a component that the app does not define."
+    LANGUAGE_MISMATCH = "LANGUAGE_MISMATCH", "A component's pool runs another language."
     UNKNOWN_SCRIPT = "UNKNOWN_SCRIPT", "A script that is not in the tree."
     UNKNOWN_FUNCTION = "UNKNOWN_FUNCTION", "A script does not define the function at its top level."
     UNKNOWN_SCHEMA = "UNKNOWN_SCHEMA", "A JSON Schema that is not in the tree."

@@ -160,7 +160,7 @@ def _check_all(files: Files, parts: _Parts, app: str, platform: PlatformDefiniti
     definition = parts.definition
     pools = None
     if definition is not None:
-        pools = {pool.pool_name for pool in definition.model.sandbox_pools.pools}
+        pools = {pool.pool_name: pool.language for pool in definition.model.sandbox_pools.pools}
         check_pools(files, definition, platform)
         check_commands(files, definition, platform)
         if definition.model.app_id != app:

@@ -1,6 +1,6 @@
 """Instances in real containers. Without an engine these tests are skipped, unless UHLP_REQUIRE_DOCKER is set.
 
-The image is built if it is not there, which takes about a minute where no base is cached.
+An image is built if it is not there, which takes about a minute where no base is cached.
 """
 
 import os
@@ -29,7 +29,17 @@ Inspect = Callable[[Sandbox], Details]
 
 @pytest.fixture(scope="session")
 def image() -> str:
-    """The image of this version, in the engine."""
+    """The image for Python of this version, in the engine."""
+    return _built(recipe.PYTHON_RUNNER)
+
+
+@pytest.fixture(scope="session")
+def node_image() -> str:
+    """The image for JavaScript, likewise."""
+    return _built(recipe.NODE_RUNNER)
+
+
+def _built(name: str) -> str:
     engine = Engine()
     try:
         engine.info()
@@ -38,10 +48,10 @@ def image() -> str:
             raise
         pytest.skip(f"no Docker engine answers (UHLP_REQUIRE_DOCKER would make this a failure): {error}")
     try:
-        build.build(engine, recipe.PYTHON_RUNNER, print)
+        build.build(engine, name, print)
     finally:
         engine.close()
-    return recipe.tag(recipe.PYTHON_RUNNER)
+    return recipe.tag(name)
 
 
 @pytest.fixture
@@ -103,11 +113,13 @@ def backend(home: Home, make_backend: Callable[[Home], DockerBackend]) -> Docker
 
 @pytest.fixture
 def start(home: Home, backend: DockerBackend) -> Start:
-    """Start an instance with `main.py` as its only script, in tree t1; nothing is prepared."""
+    """Start an instance with one script, in tree t1; nothing is prepared."""
 
-    async def begin(code: str = "", app: str = "shop", mode: str = "fork", **options: Any) -> Sandbox:
-        sandbox = Sandbox(home, backend, app, mode)
-        sandbox.tree("t1", {"main.py": code})
+    async def begin(
+        code: str = "", app: str = "shop", mode: str = "fork", language: str = "python", **options: Any
+    ) -> Sandbox:
+        sandbox = Sandbox(home, backend, app, mode, language)
+        sandbox.tree("t1", {sandbox.script: code})
         await sandbox.start(**options)
         return sandbox
 

@@ -30,7 +30,8 @@ RUNNER = Path(uhlp_runner.__file__).parent
 def other_version(tmp_path: Path) -> Path:
     """A copy of the images' sources that can be changed."""
     shutil.copytree(RUNNER, tmp_path / "uhlp_runner", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(RUNNER.parent / "python_runner", tmp_path / "python_runner")
+    for name in recipe.IMAGES:
+        shutil.copytree(RUNNER.parent / name, tmp_path / name)
     return tmp_path
 
 
@@ -67,6 +68,13 @@ def test_the_tag_follows_from_the_content(other_version: Path) -> None:
         path.write_text(path.read_text() + "\n# another version\n")
         tags.add(in_version(other_version, TAG))
     assert len(tags) == 4
+
+
+def test_an_image_changes_with_its_own_parts_only(other_version: Path) -> None:
+    path = other_version / "uhlp_runner" / "node" / "worker.mjs"
+    path.write_text(path.read_text() + "\n// another version\n")
+    assert in_version(other_version, TAG) == recipe.tag("python_runner")
+    assert in_version(other_version, TAG.replace("python", "node")) != recipe.tag("node_runner")
 
 
 def test_what_is_there_is_not_built_again(image: str, engine: Engine) -> None:
@@ -176,13 +184,14 @@ async def test_gvisor_where_there_is_none(home: Home, backend: DockerBackend, en
     assert await backend.list() == []
 
 
-def test_the_commands(image: str) -> None:
+def test_the_commands(image: str, node_image: str) -> None:
     runner = CliRunner()
     done = runner.invoke(command, ["build"])
-    assert (done.exit_code, done.output) == (0, f"{image}  is there already\n")
+    expected = f"{image}  is there already\n{node_image}  is there already\n"
+    assert (done.exit_code, done.output) == (0, expected)
     done = runner.invoke(command, ["build", "none"])
     assert done.exit_code == 2
-    assert "there is no image 'none'; images: python_runner" in done.output
+    assert "there is no image 'none'; images: python_runner, node_runner" in done.output
     done = runner.invoke(command, ["list"])
     assert done.exit_code == 0
     assert [line.split("\t")[-1] for line in done.output.splitlines() if line.startswith(image)] == ["in use"]

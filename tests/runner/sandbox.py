@@ -13,9 +13,11 @@ from uhlp_reconcilers.backends import procfs
 from uhlp_reconcilers.backends.process import ProcessBackend
 from uhlp_reconcilers.backends.protocol import Instance, InstanceSpec
 from uhlp_state.model.mounts import Mount
-from uhlp_state.model.pools import Isolation, ResourceLimits
+from uhlp_state.model.pools import DEFAULT_IMAGE, NODE_IMAGE, Isolation, ResourceLimits
 
 MODES = ("interpreter", "fork", "server")
+SCRIPTS = {"python": "main.py", "javascript": "main.js"}
+"""The languages, and what a script of each is called."""
 DEADLINE = 15.0
 _numbers = itertools.count(1)
 
@@ -23,11 +25,15 @@ _numbers = itertools.count(1)
 class Sandbox:
     """One instance of one app, and its trees."""
 
-    def __init__(self, home: Home, backend: ProcessBackend, app: str, mode: str) -> None:
+    def __init__(
+        self, home: Home, backend: ProcessBackend, app: str, mode: str, language: str = "python"
+    ) -> None:
         self.home = home
         self.backend = backend
         self.app = app
         self.mode = mode
+        self.language = language
+        self.script = SCRIPTS[language]
         self.instance: Instance
 
     @property
@@ -65,6 +71,7 @@ class Sandbox:
             isolation=isolation,
             mounts=mounts,
             env_paths=env_paths,
+            image=NODE_IMAGE if self.language == "javascript" else DEFAULT_IMAGE,
         )
         self.instance = await self.backend.ensure(spec)
         await eventually(lambda: (self.instance.dir / "execute.sock").exists(), "execute.sock")
@@ -106,12 +113,13 @@ class Sandbox:
         self,
         function: str,
         tree: str = "t1",
-        script: str = "main.py",
+        script: str | None = None,
         data: dict[str, Any] | None = None,
         request_id: str | None = None,
         **context: Any,
     ) -> tuple[int, Any]:
         """Run a handler through `execute.sock`."""
+        script = script or self.script
         return await self.ask(
             "POST", "/execute", request(function, tree, script, data, request_id, **context)
         )

@@ -112,6 +112,32 @@ async def test_a_lane_outlives_its_worker(sandbox: Sandbox) -> None:
     assert (await sandbox.ask("GET", "/outcome?requestId=never"))[0] == 404
 
 
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        (None, "needs Node.js, and there is none on PATH; install Node.js 20 or newer"),
+        ("v16.20.2", r"is Node.js 16\.20, too old .* install Node.js 20 or newer"),
+        ("Deno 2", "is not Node.js"),
+    ],
+)
+async def test_without_a_node_that_serves(
+    home: Home,
+    backend: ProcessBackend,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: str | None,
+    told: str,
+) -> None:
+    if version:
+        program = tmp_path / "node"
+        program.write_text(f"#!/bin/sh\necho {version}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BackendError, match=told):
+        await Sandbox(home, backend, "shop", "fork", "javascript").start()
+    assert await backend.list() == []
+
+
 async def test_each_app_has_its_user(tmp_path: Path) -> None:
     users = Users(tmp_path / "users.json")
     shop, bank = users.uid_of("shop"), users.uid_of("bank")

@@ -10,7 +10,7 @@ from runner.conftest import Start
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="an app gets a user of its own only from root")
 
-CODE = """
+PYTHON = """
 import ctypes, os, signal, socket, subprocess
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -86,9 +86,83 @@ def fills_the_disk(input, context):
     ]
     return [number for number, deed in enumerate(deeds) if attempt(deed) == "done"]
 
+
+def cuts_off_memory(input, context):
+    return {attempt(lambda: os.ftruncate(fd, 0)) for fd in range(3, 32)} == {"refused"}
+
 def environment(input, context):
     return sorted(os.environ)
 """
+
+JAVASCRIPT = """
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import net from "node:net";
+import os from "node:os";
+import path from "node:path";
+
+const attempt = (action) => {
+  try {
+    action();
+  } catch (error) {
+    return "refused";
+  }
+  return "done";
+};
+const settled = (begin) =>
+  new Promise((resolve) => {
+    const socket = begin(() => resolve("done"));
+    socket.on("error", () => resolve("refused"));
+  });
+
+export const healthy = () => "well";
+export const reads = (input) => attempt(() => fs.readFileSync(input.path));
+export const lists = (input) => attempt(() => fs.readdirSync(input.path));
+export const writes = (input) => attempt(() => fs.closeSync(fs.openSync(input.path, "w")));
+export const removes = (input) => attempt(() => fs.unlinkSync(input.path));
+export const connects = (input) => settled((done) => net.connect(input.port, "127.0.0.1", done));
+export const connects_to_socket = (input) => settled((done) => net.connect(input.path, done));
+export const listens = () => settled((done) => net.createServer().listen(0, "127.0.0.1", done));
+export const kills = (input) => attempt(() => process.kill(input.pid, "SIGKILL"));
+export const traces = (input) => attempt(() => fs.openSync(`/proc/${input.pid}/mem`, "r+"));
+export const mounts = () => attempt(() => execFileSync("mount", ["-t", "tmpfs", "none", "/tmp"]));
+export const makes_users = () => attempt(() => execFileSync("unshare", ["--user", "true"]));
+export const becomes_root = () => attempt(() => process.setuid(0));
+
+export function keeps_capabilities() {
+  const lines = fs.readFileSync("/proc/self/status", "utf8").split("\\n");
+  const told = lines.filter((line) => /^(Cap|NoN)/.test(line));
+  return Object.fromEntries(told.map((line) => line.split(":\\t")));
+}
+
+export function own_temporary_file() {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "x-"));
+  fs.writeFileSync(path.join(folder, "x"), "x");
+  return path.dirname(folder);
+}
+
+export async function fills_the_disk({ folder }) {
+  const deeds = [
+    () => fs.writeFileSync(`${folder}/new`, Buffer.alloc(1 << 20)),
+    () => fs.mkdirSync(`${folder}/new`),
+    () => fs.symlinkSync("x".repeat(4000), `${folder}/new`),
+    () => fs.truncateSync(`${folder}/execute.sock`, 1 << 30),
+    () => fs.unlinkSync(`${folder}/execute.sock`),
+  ];
+  const done = deeds.map(attempt).flatMap((outcome, number) => (outcome === "done" ? [number] : []));
+  const bound = await settled((listening) => net.createServer().listen(`${folder}/new`, listening));
+  return bound === "done" ? [...done, "socket"] : done;
+}
+
+export function cuts_off_memory() {
+  const descriptors = Array.from({ length: 29 }, (_, number) => number + 3);
+  return descriptors.every((descriptor) => attempt(() => fs.ftruncateSync(descriptor, 0)) === "refused");
+}
+
+export const environment = () => Object.keys(process.env).sort();
+"""
+
+CODE = {"python": PYTHON, "javascript": JAVASCRIPT}
 
 
 async def test_files(start: Start) -> None:
@@ -103,7 +177,7 @@ async def test_files(start: Start) -> None:
     try:
         for path in (secret, other, outside, Path("/etc/shadow"), Path("/proc/1/environ")):
             assert (await sandbox.execute("reads", data={"path": str(path)}))[1]["data"] == "refused", path
-        own = home.trees / sandbox.app / "t1" / "state" / "main.py"
+        own = home.trees / sandbox.app / "t1" / "state" / sandbox.script
         assert (await sandbox.execute("reads", data={"path": str(own)}))[1]["data"] == "done"
         assert (await sandbox.execute("lists", data={"path": str(home.secrets)}))[1]["data"] == "refused"
         targets = (own, home.root / "x", Path("/etc/x"), Path("/var/tmp/x"), Path("/dev/shm/x"), Path("/x"))
@@ -131,6 +205,13 @@ async def test_processes(start: Start) -> None:
     for pid in (os.getpid(), sandbox.instance.pid):
         assert (await sandbox.execute("kills", data={"pid": pid}))[1]["data"] == "refused"
         assert (await sandbox.execute("traces", data={"pid": pid}))[1]["data"] == "refused"
+    assert sandbox.instance.alive
+
+
+async def test_memory_that_the_runner_reads(start: Start) -> None:
+    sandbox = await start(CODE)
+    assert (await sandbox.execute("cuts_off_memory"))[1]["data"] is True
+    assert (await sandbox.execute("healthy"))[1]["data"] == "well"
     assert sandbox.instance.alive
 
 

@@ -1,9 +1,10 @@
-"""The doors of a runner, the same in every mode: specification 2.4 and docs/architecture.md."""
+"""The doors of a runner, the same in every mode and language: specification 2.4 and docs/architecture.md."""
 
 import asyncio
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from runner.conftest import Start
 from runner.sandbox import Sandbox, request
 from support.waiting import eventually
 
-CODE = """
+PYTHON = """
 import os, sys, subprocess, time
 from uhlp_sdk import AppError, log
 
@@ -61,10 +62,78 @@ def leaves_children(input, context):
     return "left"
 """
 
+JAVASCRIPT = """
+import { execFileSync, spawn } from "node:child_process";
+import fs from "node:fs";
+import { AppError, log } from "uhlp-sdk";
+
+let count = 0;
+const pause = (seconds) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, seconds * 1000);
+
+export const healthy = () => "well";
+export const echo = (input, context) => ({ input, app: context.appId });
+
+export async function later() {
+  await new Promise((resolve) => setTimeout(resolve, 10));
+  return "later";
+}
+
+export function responds() {
+  const headers = { "X-A": "b", "Set-Cookie": ["c=1", "d=2"] };
+  return { statusCode: 201, headers, body: new Uint8Array([255]) };
+}
+
+export const responds_json = () => ({ statusCode: 200, json: { "ä": [1, null] } });
+
+export function refuses() {
+  throw new AppError("SOLD_OUT", "none left", { left: 0 }, 409);
+}
+
+export const waits = () => pause(30);
+
+export function brief() {
+  pause(0.3);
+  return "done";
+}
+
+export const counts = () => ++count;
+
+export function talks() {
+  console.log("from print");
+  fs.writeSync(2, "from a descriptor\\n");
+  execFileSync("echo", ["from a subprocess"], { stdio: "inherit" });
+  log.warning("two\\nlines");
+}
+
+export function leaves_children() {
+  spawn("sleep", ["1234"], { detached: true });
+  spawn("sh", ["-c", "setsid sleep 1234 & exit"]);
+  return "left";
+}
+"""
+
+CODE = {"python": PYTHON, "javascript": JAVASCRIPT}
+
+IMPORTS_NOTHING = {
+    "python": "x = 1\nimport nothing_of_that_name\n",
+    "javascript": 'const x = 1;\nimport "./nothing_of_that_name.js";\n',
+}
+NEVER_ENDS = {"python": "while True: pass\n", "javascript": "for (;;);\n"}
+DOES_NOT_PARSE = {"python": "x = 1\n\nx = = 2\n", "javascript": "let x = 1;\n\nx = = 2;\n"}
+RAISES_WHEN_IMPORTED = {"python": "x = 1\nx.y\n", "javascript": "let x;\nx.y;\n"}
+IMPORTS_ITS_NEIGHBOUR = {
+    "python": ("def run(input, context):\n    import utils\n    return utils.name\n", "name = '%s'\n"),
+    "javascript": (
+        "export const run = async () => (await import('./utils.js')).name;\n",
+        "export const name = '%s';\n",
+    ),
+}
+"""A script, and the file beside it."""
+
 
 async def test_a_generic_result(start: Start) -> None:
     sandbox = await start(CODE)
-    body = json.dumps(request("echo", request_id="abc-1", appId="shop")).encode()
+    body = json.dumps(request("echo", script=sandbox.script, request_id="abc-1", appId="shop")).encode()
     head = b"POST /execute HTTP/1.1\r\nX-Request-ID: abc-1\r\nContent-Length: %d\r\n\r\n" % len(body)
     status, headers, answer = await sandbox.raw(head + body)
     assert status == 200
@@ -161,44 +230,56 @@ async def test_a_bad_head(start: Start, head: bytes, status: int) -> None:
 
 @pytest.mark.parametrize(
     ("tree", "script"),
-    [("t1", "../../../x.py"), ("t1", "/etc/passwd"), ("../shop/t1", "main.py"), ("t2", "main.py")],
+    [("t1", "../../../{script}"), ("t1", "/etc/passwd"), ("../shop/t1", "{script}"), ("t2", "{script}")],
 )
 async def test_no_way_out_of_the_tree(start: Start, tree: str, script: str) -> None:
     sandbox = await start(CODE)
+    script = script.format(script=sandbox.script)
     status, answer = await sandbox.execute("healthy", tree=tree, script=script)
     assert (status, answer["error"]) == (500, "HANDLER_NOT_FOUND")
 
 
 async def test_a_revision_that_cannot_be_imported_is_refused(start: Start) -> None:
     sandbox = await start(CODE)
-    sandbox.tree("t2", {"main.py": "x = 1\nimport nothing_of_that_name\n"})
-    status, answer = await sandbox.prepare("t2", "main.py", "healthy")
+    sandbox.tree("t2", {sandbox.script: IMPORTS_NOTHING[sandbox.language]})
+    status, answer = await sandbox.prepare("t2", sandbox.script, "healthy")
     assert (status, answer["error"]) == (422, "HANDLER_IMPORT_FAILED")
     [problem] = answer["details"]
-    assert (problem["componentId"], problem["script"], problem["line"]) == ("healthy", "main.py", 2)
+    assert (problem["componentId"], problem["script"], problem["line"]) == ("healthy", sandbox.script, 2)
     assert "nothing_of_that_name" in problem["message"]
-    sandbox.tree("t3", {"main.py": "while True: pass\n"})
-    status, answer = await sandbox.prepare("t3", "main.py", "healthy")
+    sandbox.tree("t3", {sandbox.script: NEVER_ENDS[sandbox.language]})
+    status, answer = await sandbox.prepare("t3", sandbox.script, "healthy")
     assert (status, "longer than 5 s" in answer["details"][0]["message"]) == (422, True)
     assert (await sandbox.ask("GET", "/readyz"))[1]["prepared"] == ["t1"]
 
 
+async def test_a_mistake_in_the_code_is_told_with_its_line(start: Start) -> None:
+    sandbox = await start(CODE)
+    sandbox.tree("t2", {sandbox.script: DOES_NOT_PARSE[sandbox.language]})
+    status, answer = await sandbox.prepare("t2", sandbox.script, "healthy")
+    assert (status, answer["details"][0]["line"]) == (422, 3)
+    assert answer["details"][0]["message"].startswith("SyntaxError: ")
+    sandbox.tree("t3", {sandbox.script: RAISES_WHEN_IMPORTED[sandbox.language]})
+    status, answer = await sandbox.prepare("t3", sandbox.script, "healthy")
+    assert (status, answer["details"][0]["line"]) == (422, 2)
+    status, answer = await sandbox.prepare("t1", sandbox.script, "absent")
+    assert (status, answer["error"]) == (422, "HANDLER_IMPORT_FAILED")
+    assert "no function 'absent'" in answer["details"][0]["message"]
+
+
 async def test_scripts_and_revisions_do_not_see_each_others_modules(start: Start) -> None:
     sandbox = await start(CODE)
+    main, utils = IMPORTS_ITS_NEIGHBOUR[sandbox.language]
+    neighbour = "utils" + Path(sandbox.script).suffix
     for tree in ("t2", "t3"):
         for part in ("a", "b"):
-            sandbox.tree(
-                tree,
-                {
-                    f"{part}/main.py": "def run(input, context):\n    import utils\n    return utils.name\n",
-                    f"{part}/utils.py": f"name = {tree + part!r}\n",
-                },
-            )
-            assert (await sandbox.prepare(tree, f"{part}/main.py", "run"))[0] == 200
+            script = f"{part}/{sandbox.script}"
+            sandbox.tree(tree, {script: main, f"{part}/{neighbour}": utils % (tree + part)})
+            assert (await sandbox.prepare(tree, script, "run"))[0] == 200
     for _ in range(2):
         for tree in ("t2", "t3"):
             for part in ("a", "b"):
-                _, answer = await sandbox.execute("run", tree=tree, script=f"{part}/main.py")
+                _, answer = await sandbox.execute("run", tree=tree, script=f"{part}/{sandbox.script}")
                 assert answer["data"] == tree + part
     assert not list((sandbox.home.trees / sandbox.app).rglob("*.pyc"))
 

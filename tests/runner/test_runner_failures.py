@@ -6,7 +6,7 @@ import pytest
 
 from runner.conftest import Start
 
-CODE = """
+PYTHON = """
 import os, signal, sys, threading, time, subprocess
 
 def healthy(input, context):
@@ -22,7 +22,7 @@ def raises(input, context):
 def exits(input, context):
     os._exit(7)
 
-def leaves(input, context):
+def rejects(input, context):
     sys.exit(3)
 
 def kills_itself(input, context):
@@ -78,7 +78,7 @@ def leaves_threads(input, context):
     threading.Thread(target=time.sleep, args=(30,)).start()
     return "gone"
 
-def forks_and_returns(input, context):
+def starts_and_returns(input, context):
     os.fork()
     return "once"
 
@@ -114,9 +114,148 @@ def reads_stdin(input, context):
     return sys.stdin.read() + "eof"
 """
 
+JAVASCRIPT = """
+import { spawn } from "node:child_process";
+import fs from "node:fs";
+import { Worker } from "node:worker_threads";
+
+const pause = (seconds) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, seconds * 1000);
+
+export const healthy = () => "well";
+
+export function beside() {
+  pause(0.3);
+  return "unharmed";
+}
+
+export function raises() {
+  return undefined.missing;
+}
+
+export function raises_later() {
+  setTimeout(() => {
+    throw new Error("nobody catches this");
+  });
+  return new Promise(() => {});
+}
+
+export const rejects = () => Promise.reject("no error");
+export const exits = () => process.exit(7);
+export const kills_itself = () => process.kill(process.pid, "SIGKILL");
+
+export function kills_its_parent() {
+  try {
+    process.kill(process.ppid, "SIGKILL");
+  } catch (error) {
+    if (error.code === "EPERM") return "refused";
+  }
+}
+
+export function hangs() {
+  for (;;);
+}
+
+export const sleeps = () => pause(60);
+
+export function swallows() {
+  for (;;) {
+    try {
+      pause(60);
+    } catch {}
+  }
+}
+
+export function forgives() {
+  pause(0.5);
+  return "never happened";
+}
+
+export const awaits = () => new Promise((resolve) => setTimeout(resolve, 60_000));
+export const never_settles = () => new Promise(() => {});
+export const eats = () => new Uint8Array(2 ** 32 - 1).length;
+
+export function hoards() {
+  const held = [];
+  for (;;) held.push(new Array(100_000).fill(1.5));
+}
+
+export const recurses = () => recurses() + 1;
+
+export const bombs = () =>
+  new Promise((_, reject) => {
+    for (let number = 0; number < 500; number++) {
+      spawn("sleep", ["30"], { stdio: "ignore" }).on("error", reject);
+    }
+  });
+
+export const threads = () =>
+  new Promise((_, reject) => {
+    let isFull = false;
+    const beginThread = () => {
+      if (isFull) return;
+      isFull = true;
+      try {
+        new Worker("setTimeout(() => {}, 30_000)", { eval: true });
+      } catch (error) {
+        reject(error);
+        return;
+      }
+      fill(); // Something else has ended meanwhile.
+    };
+    // Up to the limit by processes, which need less memory; a thread is what goes beyond it.
+    const fill = () => {
+      isFull = false;
+      for (let number = 0; number < 500; number++) {
+        spawn("sleep", ["30"], { stdio: "ignore" }).on("error", beginThread);
+      }
+    };
+    fill();
+  });
+
+export function leaves_threads() {
+  new Worker("setTimeout(() => {}, 30_000)", { eval: true });
+  return "gone";
+}
+
+export function starts_and_returns() {
+  spawn("sleep", ["30"]);
+  return "once";
+}
+
+export function chatters() {
+  for (;;) fs.writeSync(1, "x".repeat(65536));
+}
+
+export const huge = () => "x".repeat(4 << 20);
+export const unserialisable = () => ({ items: [1, { when: new Set() }] });
+export const not_a_number = () => ({ ratio: NaN });
+export const numbered_keys = () => new Map([[1, "one"]]);
+
+export function circular() {
+  const found = [];
+  found.push(found);
+  return found;
+}
+
+export const no_response = () => ({ status: 200 });
+
+export function closes_everything() {
+  for (let descriptor = 0; descriptor < 200; descriptor++) {
+    try {
+      fs.closeSync(descriptor);
+    } catch {}
+  }
+  return "still";
+}
+
+export const reads_stdin = () => fs.readFileSync(0, "utf8") + "eof";
+"""
+
+CODE = {"python": PYTHON, "javascript": JAVASCRIPT}
+
 FAILURES = {
     "raises": "HANDLER_EXCEPTION",
-    "leaves": "HANDLER_EXCEPTION",
+    "rejects": "HANDLER_EXCEPTION",
     "recurses": "HANDLER_EXCEPTION",
     "exits": "HANDLER_CRASHED",
     "kills_itself": "HANDLER_CRASHED",
@@ -137,11 +276,20 @@ FAILURES = {
     "circular": "RESULT_NOT_SERIALISABLE",
     "absent": "HANDLER_NOT_FOUND",
 }
+MORE_FAILURES = {
+    "python": {},
+    "javascript": {
+        "raises_later": "HANDLER_EXCEPTION",
+        "never_settles": "HANDLER_TIMEOUT",
+        "hoards": "OUT_OF_MEMORY",
+    },
+}
+"""What only one of the languages can do."""
 
 
 async def test_each_failure_has_its_code_and_harms_nobody(start: Start) -> None:
     sandbox = await start(CODE)
-    for function, code in FAILURES.items():
+    for function, code in (FAILURES | MORE_FAILURES[sandbox.language]).items():
         beside = asyncio.create_task(sandbox.execute("beside"))
         status, answer = await sandbox.execute(function, timeoutMs=400 if code == "HANDLER_TIMEOUT" else 4000)
         assert (status, answer["error"]) == (500, code), (function, answer)
@@ -155,7 +303,7 @@ async def test_each_failure_has_its_code_and_harms_nobody(start: Start) -> None:
     ("function", "result"),
     [
         ("leaves_threads", "gone"),
-        ("forks_and_returns", "once"),
+        ("starts_and_returns", "once"),
         ("reads_stdin", "eof"),
         ("kills_its_parent", "refused"),
     ],
@@ -177,4 +325,5 @@ async def test_a_response_was_demanded(start: Start) -> None:
 async def test_the_path_to_what_is_not_json_is_named(start: Start) -> None:
     sandbox = await start(CODE)
     _, answer = await sandbox.execute("unserialisable")
-    assert answer["details"].startswith("result.items[1].when: object is not JSON")
+    kind = {"python": "object", "javascript": "Set"}[sandbox.language]
+    assert answer["details"].startswith(f"result.items[1].when: {kind} is not JSON")

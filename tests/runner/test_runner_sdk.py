@@ -1,4 +1,4 @@
-"""`uhlp_sdk` inside a sandbox, against an MCP server in the instance's folder."""
+"""`uhlp_sdk` and `uhlp-sdk` inside a sandbox, against an MCP server in the instance's folder."""
 
 import asyncio
 import json
@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
+
 from runner.conftest import Start
 from runner.sandbox import Sandbox
 
-CODE = """
+PYTHON = """
 from uhlp_sdk import ToolError, call_tool, state
 
 def healthy(input, context):
@@ -28,6 +30,30 @@ def fails(input, context):
 def echoes(input, context):
     return call_tool("app.text", {"a": 1})
 """
+
+JAVASCRIPT = """
+import { ToolError, callTool, state } from "uhlp-sdk";
+
+export const healthy = () => "well";
+
+export async function uses_state() {
+  await state.set("a", { b: 1 }, { ttlSeconds: 5 });
+  const values = [await state.get("a"), await state.get("none", "default")];
+  return [...values, await state.increment("n", 2), await state.delete("a")];
+}
+
+export async function fails() {
+  try {
+    await callTool("app.fails", {});
+  } catch (error) {
+    if (error instanceof ToolError) return [error.code, error.message];
+  }
+}
+
+export const echoes = () => callTool("app.text", { a: 1 });
+"""
+
+CODE = {"python": PYTHON, "javascript": JAVASCRIPT}
 
 
 def answer(call: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
@@ -50,7 +76,7 @@ def answer(call: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def mcp_server(sandbox: Sandbox) -> AsyncIterator[str]:
+async def mcp_server(sandbox: Sandbox, token: str | None = None) -> AsyncIterator[str]:
     values: dict[str, Any] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -58,6 +84,7 @@ async def mcp_server(sandbox: Sandbox) -> AsyncIterator[str]:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 assert head.startswith(b"POST /mcp HTTP/1.1\r\n")
+                assert token is None or f"Authorization: Bearer {token}\r\n".encode() in head
                 length = int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0])
                 message = json.loads(await reader.readexactly(length))
                 assert message["method"] == "tools/call"
@@ -99,3 +126,12 @@ async def test_errors(start: Start) -> None:
         assert json.loads(body["data"]) == {"a": 1}
     _, body = await sandbox.execute("fails", mcp_endpoint=f"unix:{sandbox.instance.dir}/none.sock")
     assert body["data"][0] == "MCP_UNREACHABLE"
+
+
+async def test_the_token_of_the_context_is_presented(start: Start, language: str) -> None:
+    if language == "python":
+        pytest.skip("Python's SDK presents none: the socket alone tells which app calls")
+    sandbox = await start(CODE)
+    async with mcp_server(sandbox, token="t-1") as endpoint:
+        status, body = await sandbox.execute("echoes", mcp_endpoint=endpoint, mcp_token="t-1")
+        assert (status, json.loads(body["data"])) == (200, {"a": 1})

@@ -1,5 +1,6 @@
 """Templates: a new app is valid at once, and its own tests pass without the platform."""
 
+import shutil
 import subprocess
 import sys
 
@@ -20,16 +21,21 @@ def test_a_new_app_is_valid(name):
 
 
 @pytest.mark.parametrize(
-    "runner", [["unittest"], ["pytest", "-q", "-p", "no:cacheprovider"]], ids=["unittest", "pytest"]
+    ("name", "command"),
+    [
+        ("hello", [sys.executable, "-m", "unittest"]),
+        ("hello", [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]),
+        ("hello-node", ["node", "--test"]),
+    ],
 )
-def test_its_own_tests_pass(tmp_path, runner):
-    for path, data in render_template("hello", "my-app").items():
+def test_its_own_tests_pass(tmp_path, name, command):
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"there is no {command[0]} on this machine")
+    for path, data in render_template(name, "my-app").items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_bytes(data)
     folder = tmp_path / "state/_jit_code/hello/v1"
-    done = subprocess.run(
-        [sys.executable, "-m", *runner], cwd=folder, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

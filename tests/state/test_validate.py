@@ -50,6 +50,18 @@ def test_the_app_is_valid_before_it_is_broken():
     assert problems_of({WORKFLOW_FILE: WORKFLOW, SCHEMA_FILE: '{"type": "object"}'}) == ()
 
 
+@pytest.mark.parametrize("suffix", ["js", "mjs", "cjs"])
+def test_an_app_in_javascript_is_valid(suffix):
+    script = f"_jit_code/hello/v1/handler.{suffix}"
+    task = f"language: javascript\n      script: {script}"
+    changes = {
+        **pool("dockerImage: uhlp/node_runner"),
+        **registry("script: _jit_code/hello/v1/handler.py", task),
+        f"state/{script}": "export function handle() {}",
+    }
+    assert problems_of(changes) == ()
+
+
 def definition(old, new):
     assert old in DEFINITION
     return {APP_FILE: DEFINITION.replace(old, new)}
@@ -195,6 +207,25 @@ MISTAKES = {
         registry("_jit_code/hello/v1/handler.py", "§app_definition.yaml"),
     ),
     "unknown function": ("UNKNOWN_FUNCTION", registry("function: handle", "function: §handel")),
+    "script of another language": (
+        "UNKNOWN_SCRIPT",
+        pool("dockerImage: uhlp/node_runner")
+        | registry("script: _jit", "language: javascript\n      script: §_jit"),
+    ),
+    "JavaScript in a Python pool": (
+        "LANGUAGE_MISMATCH",
+        {
+            REGISTRY_FILE: REGISTRY.replace("Name: python", "Name: §python").replace(
+                "handler.py", "handler.js\n      language: node"
+            ),
+            "state/_jit_code/hello/v1/handler.js": "export const handle = () => 1;",
+        },
+    ),
+    "Python in a pool for JavaScript": (
+        "LANGUAGE_MISMATCH",
+        pool("dockerImage: uhlp/node_runner") | registry("Name: python", "Name: §python"),
+    ),
+    "step's language": ("BAD_VALUE", workflow("language: python", "language: §cobol")),
     "unknown language": (
         "BAD_VALUE",
         registry("function: handle", "function: handle\n      language: §cobol"),

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
+from uhlp_state.model.pools import Language
+
 from .docker_engine import Details
 from .protocol import InstanceSpec
 
@@ -30,13 +32,25 @@ TMP_BYTES = 64 << 20
 SHARED_MEMORY_BYTES = 16 << 20
 """Size of /dev/shm, which Python's multiprocessing needs for its locks. It counts as memory too."""
 
-RUNNER_BYTES = 64 << 20
-"""Memory beyond the pool's limit: the runner's own, so that a handler that takes all it may meets its own
-limit, with an answer that says so, before the whole instance meets the container's."""
 
-RUNNER_PROCESSES = 32
-"""Processes beyond `maxProcesses` and two for each request at once: the runner's own. What handlers may
-start is held by the runner; this stops what it cannot hold."""
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a container has beyond the pool's limits: the runner's own."""
+
+    memory: int
+    """In bytes. A handler that takes all it may then meets its own limit, with an answer that says so, before
+    the whole instance meets the container's."""
+    processes: int
+    """And threads. What handlers may start is held by the runner; this stops what it cannot hold."""
+    processes_per_request: int
+    """For each request at once, likewise."""
+
+
+ALLOWANCES = {
+    Language.PYTHON: Allowance(memory=64 << 20, processes=32, processes_per_request=2),
+    # A process of Node.js has a dozen threads and some 20 MiB of its own, and up to ten wait for a request.
+    Language.JAVASCRIPT: Allowance(memory=256 << 20, processes=160, processes_per_request=14),
+}
 
 RUNNER_FILES = 1024
 """Open files beyond `maxOpenFiles` and eight for each request at once, likewise."""
@@ -193,14 +207,14 @@ def _host(spec: InstanceSpec, placement: Placement) -> Details:
 
 
 def _resources(spec: InstanceSpec, *, has_own_kernel: bool) -> Details:
-    limits = spec.limits
-    memory = limits.memory_bytes + RUNNER_BYTES + (GVISOR_BYTES if has_own_kernel else 0)
-    tasks = limits.max_processes + 2 * spec.concurrency + RUNNER_PROCESSES
+    limits, allowance = spec.limits, ALLOWANCES[spec.language]
+    memory = limits.memory_bytes + allowance.memory + (GVISOR_BYTES if has_own_kernel else 0)
+    own = allowance.processes + spec.concurrency * allowance.processes_per_request
     return {
         "Memory": memory,
         "MemorySwap": memory,  # The same means: no swap.
         "NanoCpus": round(limits.cpu_cores * 1_000_000_000),
-        "PidsLimit": tasks * (GVISOR_TASKS if has_own_kernel else 1),
+        "PidsLimit": (limits.max_processes + own) * (GVISOR_TASKS if has_own_kernel else 1),
     }
 
 

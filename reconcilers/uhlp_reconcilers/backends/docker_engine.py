@@ -5,7 +5,10 @@ do; what is not there is None, and never what could not be asked. Knows nothing 
 """
 
 import contextlib
+import shutil
 import socket
+import tarfile
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -158,6 +161,22 @@ class Engine:
         """Make an image of one layer from the tar of a root file system."""
         with self._told(f"image {repository}:{tag}") as api:
             api.import_image_from_file(str(archive), repository=repository, tag=tag)
+
+    def copy_out(self, image: str, path: str, target: Path) -> None:
+        """Write the content of one regular file of an image to `target`."""
+        with self._told(f"{path} of image {image}") as api, tempfile.TemporaryFile() as archive:
+            container = api.create_container(image, ["true"])["Id"]
+            try:
+                parts, _ = api.get_archive(container, path)
+                archive.writelines(parts)
+            finally:
+                api.remove_container(container)
+            archive.seek(0)
+            with tarfile.open(fileobj=archive) as tar:
+                content = tar.extractfile(tar.getmembers()[0])
+                assert content is not None, "an image has a file there, and no folder"
+                with target.open("wb") as file:
+                    shutil.copyfileobj(content, file)
 
     # -- connection ------------------------------------------------------------------------------------
 

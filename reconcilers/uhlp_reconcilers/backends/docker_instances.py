@@ -20,7 +20,7 @@ from uhlp_reconcilers.images import recipe
 from uhlp_state.model.pools import ResourceLimits
 
 from . import docker_container as container
-from . import procfs
+from . import node_program, procfs
 from .docker_engine import Details, Engine
 from .mounts import check_mounts
 from .protocol import BackendError, Instance, InstanceSpec
@@ -299,6 +299,7 @@ def _config(spec: InstanceSpec, folder: Path) -> Details:
         trees=container.TREES,
         folder=folder,
         libraries=[container.LIBRARIES],
+        node=node_program.NAME,
         isolation={
             "confinedBy": "container",
             "tmpBytes": container.TMP_BYTES,

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from uhlp_core.home import Home
-from uhlp_state.model.pools import ResourceLimits
+from uhlp_state.model.pools import Language, ResourceLimits
 
-from . import pidfd, procfs
+from . import node_program, pidfd, procfs
 from .protocol import BackendError, Instance, InstanceSpec, InstanceStats, not_started
 from .runner_config import runner_config
 from .users import PROBE_UID, Users
@@ -153,6 +153,7 @@ class ProcessBackend:
 
     def _start(self, spec: InstanceSpec, folder: Path) -> Instance:
         uid = self._users.uid_of(spec.app) if os.geteuid() == 0 else None
+        config = _config(spec, folder, self._home.root, uid)
         folder.mkdir(mode=0o700, parents=True)
         record: dict[str, Any] = {
             "instance": spec.instance,
@@ -166,7 +167,7 @@ class ProcessBackend:
             "startTicks": 0,
         }
         _write(folder / RECORD, record)
-        _write(folder / CONFIG, _config(spec, folder, self._home.root, uid))
+        _write(folder / CONFIG, config)
         if uid is not None:
             # The app makes its sockets here, and must neither remove nor replace what the daemon trusts:
             # in a sticky folder of root's only root removes root's files.
@@ -227,6 +228,7 @@ def _config(spec: InstanceSpec, folder: Path, home: Path, uid: int | None) -> di
         trees=spec.trees.resolve(),
         folder=folder,
         libraries=runner_libraries(),
+        node=node_program.path() if spec.language is Language.JAVASCRIPT else "",
         isolation={"uid": uid, "gid": uid, "tmpBytes": TMP_BYTES, "hidden": [str(home)]},
     )
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from uhlp_core.errors import UhlpError
 from uhlp_state.model.mounts import Mount
-from uhlp_state.model.pools import DEFAULT_IMAGE, Isolation, ResourceLimits
+from uhlp_state.model.pools import DEFAULT_IMAGE, Isolation, Language, ResourceLimits, language_of
 
 from . import procfs
 
@@ -48,11 +48,16 @@ class InstanceSpec:
     env_paths: tuple[Path, ...] = ()
     """Folders of packages that handlers may import beyond the standard library."""
     image: str = DEFAULT_IMAGE
-    """What a container is made from; the process backend does not look at it."""
+    """What a container is made from; a process learns from it no more than the language."""
     isolation: Isolation = Isolation.AUTO
     """What the pool asks for: a backend that can do several looks at it."""
     mounts: tuple[Mount, ...] = ()
     """What else of the host it sees. The platform allows them; the backend refuses what leads elsewhere."""
+
+    @property
+    def language(self) -> Language:
+        """What the handlers are written in."""
+        return language_of(self.image)
 
 
 @dataclass(slots=True)

@@ -14,9 +14,13 @@ def runner_config(
     trees: PurePath,
     folder: PurePath,
     libraries: Sequence[str],
+    node: str,
     isolation: dict[str, Any],
 ) -> dict[str, Any]:
-    """The document; `trees` and `folder` are where the runner sees them, `libraries` where its own lie."""
+    """The document; `trees` and `folder` are where the runner sees them, `libraries` where its own lie.
+
+    `node` is the path of Node.js, or a name to look for; not looked at unless the language is JavaScript.
+    """
     limits = spec.limits
     return {
         "app": spec.app,
@@ -24,6 +28,8 @@ def runner_config(
         "pool": spec.pool,
         "instance": spec.instance,
         "mode": spec.mode,
+        "language": spec.language.value,
+        "node": node,
         "concurrency": spec.concurrency,
         "trees": str(trees),
         "dir": str(folder),

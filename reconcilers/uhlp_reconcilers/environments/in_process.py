@@ -7,17 +7,15 @@ process in holds here as it holds for instances (`uhlp doctor` tells).
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 from uhlp_core.home import Home
 from uhlp_core.settings import Settings
-from uhlp_reconcilers.backends import procfs
+from uhlp_reconcilers.backends import node_program, procfs
 from uhlp_reconcilers.backends.process import TMP_BYTES, runner_command, runner_libraries
-from uhlp_reconcilers.backends.protocol import BackendError, InstanceSpec
+from uhlp_reconcilers.backends.protocol import InstanceSpec
 from uhlp_reconcilers.backends.runner_config import runner_config
 from uhlp_reconcilers.backends.users import INSTALLER_UID
 from uhlp_state.model.pools import Language, ResourceLimits
@@ -35,13 +33,21 @@ class InProcess:
 
     def target(self, language: Language, image: str) -> str:
         """The interpreter's version and machine. Raises BackendError."""
-        version = sys.implementation.cache_tag if language == Language.PYTHON else _node_version()
+        version = (
+            sys.implementation.cache_tag
+            if language == Language.PYTHON
+            else f"node-{node_program.version(node_program.path())[0]}"
+        )
         return f"process-{version}-{platform.machine()}-{RECIPE}"
 
     def begin(self, order: Order, work: Work) -> Running:
         """Start to install. Raises BackendError, OSError."""
         lent = tool(order.language)
-        program = os.path.realpath(sys.executable) if order.language == Language.PYTHON else _node()
+        program = (
+            os.path.realpath(sys.executable)
+            if order.language == Language.PYTHON
+            else os.path.realpath(node_program.path())
+        )
         what = command(self._settings, order.language, Places(program, lent, work.box), may_run_code=False)
         config = work.root / "runner.json"
         document = configuration(order, work, lent, self._settings.home, self.uid)
@@ -108,20 +114,6 @@ def configuration(order: Order, work: Work, lent: Path, home: Home, uid: int) ->
         "network": True,
     }
     libraries = runner_libraries()
-    return runner_config(spec, trees=work.box, folder=work.box, libraries=libraries, isolation=isolation)
-
-
-def _node() -> str:
-    found = shutil.which("node")
-    if found is None:
-        raise BackendError("node is not on this machine; install Node.js, or use the docker backend")
-    return str(Path(found).resolve())
-
-
-@cache
-def _node_version() -> str:
-    """Asked once: a daemon keeps to the Node.js that it knew first."""
-    told = subprocess.run([_node(), "--version"], capture_output=True, text=True)
-    if told.returncode:
-        raise BackendError(f"node does not tell its version: {told.stderr[-200:]}; install it again")
-    return f"node-{told.stdout.strip().removeprefix('v').split('.')[0]}"
+    return runner_config(
+        spec, trees=work.box, folder=work.box, libraries=libraries, node="", isolation=isolation
+    )

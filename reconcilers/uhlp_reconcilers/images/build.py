@@ -1,7 +1,9 @@
 """Bring the images that this installation wants into the engine, from a registry's base or from packages."""
 
+import tarfile
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 from uhlp_reconcilers.backends.docker_engine import Details, Engine
 from uhlp_reconcilers.backends.protocol import BackendError
 
-from . import debian_base, recipe
+from . import debian_base, debian_packages, recipe
 
 Progress = Callable[[str], None]
 
@@ -42,7 +44,8 @@ def build(engine: Engine, name: str, progress: Progress) -> bool:
         recipe.SOURCE_LABEL: recipe.source_hash(name),
         recipe.BASE_LABEL: base,
     }
-    _follow(engine.build(recipe.context(name), tag, {"BASE": base}, labels), progress)
+    with _packages(engine, name, base, progress) as packages, recipe.context(name, packages) as context:
+        _follow(engine.build(context, tag, {"BASE": base}, labels), progress)
     return True
 
 
@@ -68,13 +71,8 @@ def _base(engine: Engine, progress: Progress) -> str:
     made = recipe.base_tag()
     if engine.image(made) is not None:
         return made
-    repository, tag = recipe.OFFICIAL_BASE
-    official = f"{repository}:{tag}"
     try:
-        if engine.image(official) is None:
-            progress(f"fetching {official}")
-            _follow(engine.pull(repository, tag), progress)
-        return official
+        return _official(engine, *recipe.OFFICIAL_BASE, progress)
     except BackendError as error:
         progress(f"no registry ({error}); making a base from Debian packages instead")
     with tempfile.TemporaryDirectory(prefix="uhlp-base-", dir=debian_base.WORK_FOLDER) as folder:
@@ -83,6 +81,38 @@ def _base(engine: Engine, progress: Progress) -> str:
         progress(f"importing {made}")
         engine.load_root(archive, *made.split(":"))
     return made
+
+
+@contextmanager
+def _packages(engine: Engine, name: str, base: str, progress: Progress) -> Iterator[Path | None]:
+    """The tar of what an image has beyond its base, from where the base came from; None if it is nothing."""
+    image = recipe.IMAGES[name]
+    if not image.packages:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="uhlp-packages-") as folder:
+        archive = Path(folder) / recipe.PACKAGES
+        if image.official is not None and base != recipe.base_tag():
+            repository, tag, file = image.official
+            program = Path(folder) / "program"
+            engine.copy_out(_official(engine, repository, tag, progress), file, program)
+            program.chmod(0o755)
+            with tarfile.open(archive, "w") as tar:
+                tar.add(program, arcname=file.removeprefix("/"))
+        else:
+            status = Path(folder) / "status"
+            engine.copy_out(base, debian_packages.STATUS, status)
+            debian_packages.make(archive, image.packages, status, progress)
+        yield archive
+
+
+def _official(engine: Engine, repository: str, tag: str, progress: Progress) -> str:
+    """The official image, fetched if it is not there. Raises BackendError where no registry answers."""
+    official = f"{repository}:{tag}"
+    if engine.image(official) is None:
+        progress(f"fetching {official}")
+        _follow(engine.pull(repository, tag), progress)
+    return official
 
 
 def _follow(steps: Iterable[Details], progress: Progress) -> None:

@@ -8,19 +8,48 @@ import hashlib
 import importlib.util
 import io
 import tarfile
+import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 from uhlp_core.errors import UhlpError
 
-from . import debian_base
+from . import debian_base, debian_packages
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What makes one image differ from the others."""
+
+    sources: tuple[str, ...]
+    """Patterns of the runner's files that it has."""
+    packages: tuple[str, ...] = ()
+    """Debian packages beyond the Debian base."""
+    official: tuple[str, str, str] | None = None
+    """Repository and tag of an official image, and the file of it, that serve instead of the packages where
+    a registry can be reached."""
+
 
 PYTHON_RUNNER = "python_runner"
-IMAGES = (PYTHON_RUNNER,)
+NODE_RUNNER = "node_runner"
+
+IMAGES = {
+    PYTHON_RUNNER: Recipe(sources=("*.py",)),
+    NODE_RUNNER: Recipe(
+        sources=("*.py", "*.mjs"),
+        packages=("nodejs",),
+        official=("node", "22-bookworm-slim", "/usr/local/bin/node"),
+    ),
+}
 """Every image of the platform; each has a folder with its Dockerfile."""
 
 REPOSITORY = "uhlp"
+
+PACKAGES = "packages.tar"
+"""What a Dockerfile finds beside it of an image that has packages."""
 
 OFFICIAL_BASE = ("python", "3.11-slim-bookworm")
 """Repository and tag of what an image is built on where a registry can be reached."""
@@ -59,14 +88,22 @@ def base_tag() -> str:
     return f"{REPOSITORY}/base:{digest}"
 
 
-def context(name: str) -> io.BytesIO:
-    """The tar that the engine builds the image from."""
-    archive = io.BytesIO()
+def named(reference: str) -> str | None:
+    """The image of ours that a pool's `dockerImage` names, such as `uhlp/python_runner`; None for others."""
+    repository, _, name = reference.partition("/")
+    return name if repository == REPOSITORY and name in IMAGES else None
+
+
+def context(name: str, packages: Path | None) -> IO[bytes]:
+    """The tar that the engine builds the image from; `packages` is the tar of what the base lacks."""
+    archive = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for path, content in _build_files(name):
             entry = tarfile.TarInfo(path)
             entry.size, entry.mode = len(content), 0o644
             tar.addfile(entry, io.BytesIO(content))
+        if packages is not None:
+            tar.add(packages, arcname=PACKAGES)
     archive.seek(0)
     return archive
 
@@ -75,12 +112,17 @@ def _inputs(name: str) -> Iterator[tuple[str, bytes]]:
     yield from _build_files(name)
     yield "official base", ":".join(OFFICIAL_BASE).encode()
     yield "debian base", debian_base.recipe()
+    image = IMAGES[name]
+    if image.packages:
+        yield "packages", " ".join((*image.packages, *(image.official or ()))).encode()
+        yield "debian packages", debian_packages.recipe()
 
 
 def _build_files(name: str) -> Iterator[tuple[str, bytes]]:
     yield "Dockerfile", _dockerfile(name).read_bytes()
     runner = _package("uhlp_runner")
-    for path in sorted(runner.rglob("*.py")):
+    found = {path for pattern in IMAGES[name].sources for path in runner.rglob(pattern)}
+    for path in sorted(found):
         yield f"uhlp_runner/{path.relative_to(runner)}", path.read_bytes()
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from uhlp_state.checks.parts import Files, Part
-from uhlp_state.checks.references import check_function, check_prompt, check_schema
+from uhlp_state.checks.references import check_function, check_language, check_prompt, check_schema
 from uhlp_state.model import ComponentDefinition, ComponentRegistry, HandlerType
+from uhlp_state.model.pools import DEFAULT_IMAGE, NODE_IMAGE, Language
 from uhlp_state.problems import Code, did_you_mean, quoted
 from uhlp_state.yaml_source import YamlPath
-
-LANGUAGE = "python"
-"""The one language that scripts are written in."""
 
 _TASK_KEYS: dict[HandlerType, tuple[tuple[str, ...], tuple[str, ...]]] = {
     HandlerType.JIT: (("script", "function"), ("language",)),
@@ -24,10 +22,10 @@ _TASK_KEYS: dict[HandlerType, tuple[tuple[str, ...], tuple[str, ...]]] = {
 def check_components(
     files: Files,
     registry: Part[ComponentRegistry],
-    pools: Collection[str] | None,
+    pools: Mapping[str, Language] | None,
     workflows: Collection[str],
 ) -> None:
-    """Check every component. `pools` is None where they could not be read."""
+    """Check every component. `pools` tells what each pool runs; None where they could not be read."""
     first: dict[str, int] = {}
     for index, component in enumerate(registry.model.components):
         at: YamlPath = ("components", index)
@@ -54,7 +52,7 @@ def check_components(
             if schema is not None:
                 check_schema(files, registry, (*at, key), schema)
         if _check_task_keys(files, registry, at, component):
-            _check_task(files, registry, (*at, "taskDetails"), component, workflows)
+            _check_task(files, registry, at, component, pools or {}, workflows)
 
 
 def _check_task_keys(
@@ -85,21 +83,29 @@ def _check_task(
     registry: Part[ComponentRegistry],
     at: YamlPath,
     component: ComponentDefinition,
+    pools: Mapping[str, Language],
     workflows: Collection[str],
 ) -> None:
     task = component.task_details
+    place = (*at, "taskDetails")
     if component.handler_type is HandlerType.JIT:
-        language = task.get("language", LANGUAGE)
-        if language != LANGUAGE:
-            message = f"the language {quoted(language)} is not run here"
-            remedy = f"write {LANGUAGE}, or leave the key out"
-            files.problems.append(registry.problem((*at, "language"), Code.BAD_VALUE, message, remedy))
-        script, function = task["script"], task["function"]
-        check_function(files, registry, (*at, "script"), script, (*at, "function"), function)
+        language = check_language(files, registry, place, task)
+        check_function(files, registry, place, task["script"], task["function"], language)
+        if pools.get(component.target_pool_name, language) is not language:
+            image = NODE_IMAGE if language is Language.JAVASCRIPT else DEFAULT_IMAGE
+            message = (
+                f"the pool {quoted(component.target_pool_name)} does not run {language}, "
+                "which this component is written in"
+            )
+            remedy = f"name a pool with `dockerImage: {image}`, or correct the language in taskDetails"
+            problem = registry.problem((*at, "targetPoolName"), Code.LANGUAGE_MISMATCH, message, remedy)
+            files.problems.append(problem)
     elif component.handler_type is HandlerType.LLM:
-        check_prompt(files, registry, (*at, "prompt_template"), task["prompt_template"])
+        check_prompt(files, registry, (*place, "prompt_template"), task["prompt_template"])
     elif task["workflowId"] not in workflows:
         wanted = task["workflowId"]
         remedy = did_you_mean(wanted, workflows, "add a file in state/workflows/ with this workflowId")
         message = f"no workflow has the id {quoted(wanted)}"
-        files.problems.append(registry.problem((*at, "workflowId"), Code.UNKNOWN_WORKFLOW, message, remedy))
+        files.problems.append(
+            registry.problem((*place, "workflowId"), Code.UNKNOWN_WORKFLOW, message, remedy)
+        )

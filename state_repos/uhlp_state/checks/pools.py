@@ -5,7 +5,7 @@ from __future__ import annotations
 from uhlp_state.checks.parts import Files, Part
 from uhlp_state.model import AppDefinition
 from uhlp_state.model.mounts import Mount
-from uhlp_state.model.pools import DEFAULT_IMAGE
+from uhlp_state.model.pools import OWN_IMAGES
 from uhlp_state.platform import PlatformDefinition
 from uhlp_state.problems import Code, did_you_mean, quoted
 from uhlp_state.yaml_source import YamlPath
@@ -20,8 +20,8 @@ def check_pools(files: Files, definition: Part[AppDefinition], platform: Platfor
     _check_quotas(files, definition, platform)
     for index, pool in enumerate(definition.model.sandbox_pools.pools):
         images = platform.allowed_images
-        if images is not None and pool.docker_image not in (*images, DEFAULT_IMAGE):
-            remedy = did_you_mean(pool.docker_image, (*images, DEFAULT_IMAGE), _ASK)
+        if images is not None and pool.docker_image not in (*images, *OWN_IMAGES):
+            remedy = did_you_mean(pool.docker_image, (*images, *OWN_IMAGES), _ASK)
             message = f"the image {quoted(pool.docker_image)} is not allowed on this platform"
             place: YamlPath = (*_POOLS, index, "dockerImage")
             files.problems.append(definition.problem(place, Code.IMAGE_NOT_ALLOWED, message, remedy))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from uhlp_state.checks.parts import Files, Part
-from uhlp_state.checks.references import check_function, check_prompt
+from uhlp_state.checks.references import check_function, check_language, check_prompt
 from uhlp_state.model import StepType, Workflow, WorkflowStep
 from uhlp_state.problems import Code, did_you_mean, quoted
 from uhlp_state.yaml_source import YamlPath
@@ -60,6 +60,6 @@ def _check_target(files: Files, part: Part[Workflow], at: YamlPath, step: Workfl
             files.problems.append(part.problem(at, Code.MISSING_KEY, message, remedy))
     script, function, prompt = (step.target.get(key) for key in ("script", "function", "promptTemplate"))
     if step.type is StepType.JIT and isinstance(script, str) and isinstance(function, str):
-        check_function(files, part, (*at, "script"), script, (*at, "function"), function)
+        check_function(files, part, at, script, function, check_language(files, part, at, step.target))
     elif step.type is StepType.LLM and isinstance(prompt, str):
         check_prompt(files, part, (*at, "promptTemplate"), prompt)

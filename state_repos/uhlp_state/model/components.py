@@ -69,7 +69,8 @@ class ComponentDefinition(Model):
     target_pool_name: str
     """The pool that it runs in."""
     task_details: dict[str, str] = Field(default_factory=dict)
-    """For JIT `script`, `function` and `language` (python, the default); for LLM `prompt_template`;
+    """For JIT `script`, `function` and `language` (`python`, the default, or `javascript`, which
+    needs a pool with `dockerImage: uhlp/node_runner`); for LLM `prompt_template`;
     for WORKFLOW `workflowId`. Paths are relative to `state/`."""
     expected_result_format: Annotated[ResultFormat, *any_case(ResultFormat)] | None = None
     """`generic`: any result is data, answered as JSON. `httpResponse`: a result without `statusCode` is a

@@ -16,6 +16,9 @@ from uhlp_state.problems import Code, quoted
 
 DEFAULT_IMAGE = "uhlp/python_runner"
 NODE_IMAGE = "uhlp/node_runner"
+OWN_IMAGES = (DEFAULT_IMAGE, NODE_IMAGE)
+"""What every platform allows, since it brings them."""
+
 MIN_MEMORY = 16 * 1024 * 1024
 """A Python interpreter alone needs about this much."""
 MAX_MEMORY = 1024 * 1024**3
@@ -136,8 +139,8 @@ class PoolDefinition(Model):
     pool_name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")
     """Unique in the app: lower-case letters, digits, `_` and `-`, e.g. `python_runner`."""
     docker_image: str = Field(default=DEFAULT_IMAGE, pattern=r"^[a-z0-9][A-Za-z0-9._/:@-]{0,255}$")
-    """Image of the instances where they are containers, e.g. `acme/runner:1.2`.
-    Default `uhlp/python_runner`."""
+    """Image of the instances where they are containers, e.g. `acme/runner:1.2`. Default `uhlp/python_runner`.
+    With `uhlp/node_runner` the pool runs JavaScript, as processes too."""
     min_instances: Count = Field(default=1, ge=0, le=MAX_INSTANCES)
     """Instances kept running; 0 starts one at the first request and holds that meanwhile. Default 1."""
     max_instances: Count = Field(default=1, ge=1, le=MAX_INSTANCES)
