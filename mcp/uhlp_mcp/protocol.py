@@ -79,7 +79,7 @@ async def _dispatch(toolbox: Toolbox, caller: Caller, method: str, params: dict[
     if method == "tools/list":
         if params.get("cursor") is not None:
             raise RpcError(INVALID_PARAMS, "unknown cursor: all tools come on one page")
-        return {"tools": toolbox.listing}
+        return {"tools": [tool.to_json() async for tool in toolbox.visible(caller)]}
     if method == "ping":
         return {}
     if method == "initialize":

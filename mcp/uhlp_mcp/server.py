@@ -85,8 +85,9 @@ class _Daemon:
         for deployment, documents in zip(deployments, hashes, strict=True):
             for instance, raw in documents.items():
                 try:
-                    caller = Caller.of(deployment, instance.decode())
-                    found[Path(orjson.loads(raw)["dir"])] = caller
+                    document = orjson.loads(raw)
+                    caller = Caller.of(deployment, instance.decode(), document.get("pool", ""))
+                    found[Path(document["dir"])] = caller
                 except (InvalidInput, ValueError, KeyError, TypeError) as error:
                     _log.error("an instance cannot be read: %r", error, extra={"deployment": deployment})
         return found

@@ -3,9 +3,11 @@
 A tool is data and one function; a server is a `Toolbox` of them. Knows no transport and no JSON-RPC.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import hashlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
@@ -13,34 +15,68 @@ from jsonschema.protocols import Validator
 from uhlp_core.errors import NotFound, UhlpError
 from uhlp_core.ids import Deployment
 
+MAX_NAME = 64
+"""Characters of a tool's name: what the strictest LLM APIs and clients take."""
+
 MAX_VIOLATIONS = 10
 """Violations told of one call's arguments."""
 
 MAX_DETAIL = 200
 """Characters of one violation, which quotes the caller's data."""
 
+EVERYTHING = frozenset({"*"})
+"""The scopes of a sandbox: every tool of its own app."""
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls. Known from the socket alone; no argument of a call can change it."""
+    """Who calls. Known from the socket, the key or the signed token; no argument of a call can change it."""
 
     app: str
     deployment: str
-    instance: str
+    instance: str = ""
+    """Empty for a client from outside."""
+    pool: str = ""
+    component: str = ""
+    """The component whose handler calls; only a signed token tells."""
+    request_id: str = ""
+    """For logs: what the client sent as `X-Request-ID`."""
+    user: str = ""
+    scopes: frozenset[str] = EVERYTHING
+    """Which tools the caller sees: names, or prefixes that end in `*`."""
+    depth: int = 0
+    """Calls of components by components that led here."""
 
     @classmethod
-    def of(cls, deployment: str, instance: str) -> "Caller":
+    def of(cls, deployment: str, instance: str, pool: str = "") -> "Caller":
         """The caller behind an instance of a deployment. Raises InvalidInput."""
-        return cls(Deployment.parse(deployment).app, deployment, instance)
+        return cls(Deployment.parse(deployment).app, deployment, instance, pool)
+
+    def may_use(self, tool: str) -> bool:
+        """Whether a scope covers the tool. What may not be used looks like what does not exist."""
+        return "*" in self.scopes or any(
+            tool.startswith(scope[:-1]) if scope.endswith("*") else tool == scope for scope in self.scopes
+        )
 
 
 Handler = Callable[[Caller, dict[str, Any]], Awaitable[dict[str, Any]]]
 """Does the work: arguments that conform to the input schema in, structured content out. Raises UhlpError."""
 
+Emit = Callable[[str], Awaitable[None]]
+"""Sends a text to the client at once, while the work goes on."""
+
+StreamingHandler = Callable[[Caller, dict[str, Any], Emit], Awaitable[dict[str, Any]]]
+"""A handler that tells parts of its result as they come; the whole result is returned all the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """One tool as clients see it, and what runs when it is called."""
+    """One tool as clients see it, and what runs when it is called.
+
+    Raises ValueError for a name that clients refuse: 1 to 64 of letters, digits, `_`, `-` and dots between.
+    """
 
     name: str
     description: str
@@ -51,6 +87,17 @@ class Tool:
     """Whether it changes nothing; clients may call it without asking."""
     idempotent: bool = False
     """Whether calling it again with the same arguments changes nothing more."""
+    streaming: StreamingHandler | None = None
+    """Called instead of `handler` for a client that asked for progress and takes a stream."""
+    _validator: Validator = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if len(self.name) > MAX_NAME or not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"{self.name[:80]!r} cannot name a tool: use at most {MAX_NAME} letters, digits, _ and -, "
+                "with single dots between"
+            )
+        object.__setattr__(self, "_validator", Draft202012Validator(self.input_schema))
 
     def to_json(self) -> dict[str, Any]:
         """The tool as in a `tools/list` result."""
@@ -67,6 +114,24 @@ class Tool:
             },
         }
 
+    def check(self, arguments: dict[str, Any]) -> None:
+        """Raises InvalidArguments, which lists how the arguments break the input schema."""
+        violations = []
+        for error in self._validator.iter_errors(arguments):
+            violations.append(f"{error.json_path}: {error.message[:MAX_DETAIL]}")
+            if len(violations) == MAX_VIOLATIONS:
+                break
+        if violations:
+            raise InvalidArguments(f"the arguments of {self.name} are not valid: {'; '.join(violations)}")
+
+
+class ToolSource(Protocol):
+    """Tools that differ from caller to caller, such as those that an app declares."""
+
+    async def tools(self, caller: Caller) -> Mapping[str, Tool]:
+        """The caller's tools, as made by `by_name`; empty where there are none."""
+        ...
+
 
 class UnknownTool(NotFound):
     """No tool has this name."""
@@ -80,36 +145,85 @@ class InvalidArguments(UhlpError):
     code = "INVALID_ARGUMENTS"
 
 
+def safe_name(name: str) -> str:
+    """The alias for clients and LLM APIs that refuse dots: `core.state.x` is `core__state__x`.
+
+    An alias of more than 64 characters is cut and ends in 8 hexadecimal digits of the name's SHA-256.
+    """
+    alias = name.replace(".", "__")
+    if len(alias) <= MAX_NAME:
+        return alias
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{alias[: MAX_NAME - 9]}_{digest}"
+
+
+def by_name(tools: Iterable[Tool]) -> dict[str, Tool]:
+    """Tools by name and in the order of names.
+
+    Raises ValueError if a name or alias of one is a name or alias of another: a call must mean one tool.
+    """
+    named: dict[str, Tool] = {}
+    taken: dict[str, str] = {}
+    for tool in sorted(tools, key=lambda tool: tool.name):
+        for name in {tool.name, safe_name(tool.name)}:
+            if name in taken:
+                raise ValueError(f"the tools {taken[name]} and {tool.name} are both called {name}")
+            taken[name] = tool.name
+        named[tool.name] = tool
+    return named
+
+
 @dataclass(frozen=True, slots=True)
 class Toolbox:
-    """Tools by name, their schemas compiled once."""
+    """The tools that everybody has, and sources of those that differ per caller."""
 
-    tools: Mapping[str, Tool]
-    listing: list[dict[str, Any]]
-    """What `tools/list` answers, in order of the names."""
-    _validators: Mapping[str, Validator] = field(repr=False)
+    core: Mapping[str, Tool]
+    sources: tuple[ToolSource, ...] = ()
+    _aliases: Mapping[str, Tool] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, tools: Iterable[Tool]) -> "Toolbox":
-        """Raises ValueError if two tools share a name."""
-        by_name: dict[str, Tool] = {}
-        for tool in sorted(tools, key=lambda tool: tool.name):
-            if tool.name in by_name:
-                raise ValueError(f"two tools are named {tool.name}")
-            by_name[tool.name] = tool
-        validators = {name: Draft202012Validator(tool.input_schema) for name, tool in by_name.items()}
-        return cls(by_name, [tool.to_json() for tool in by_name.values()], validators)
+    def of(cls, tools: Iterable[Tool], sources: Iterable[ToolSource] = ()) -> "Toolbox":
+        """Raises ValueError if two tools share a name or alias."""
+        core = by_name(tools)
+        return cls(core, tuple(sources), {safe_name(name): tool for name, tool in core.items()})
 
-    async def call(self, caller: Caller, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Run a tool. Raises UnknownTool, InvalidArguments, and what the tool raises."""
-        tool = self.tools.get(name)
-        if tool is None:
+    async def find(self, caller: Caller, name: str) -> Tool:
+        """The tool of this name or alias. Raises UnknownTool, also for what the caller may not use."""
+        tool = self.core.get(name) or self._aliases.get(name) or await self._of_sources(caller, name)
+        if tool is None or not caller.may_use(tool.name):
             raise UnknownTool(f"there is no tool named {name[:80]!r}; tools/list names them all")
-        violations = []
-        for error in self._validators[name].iter_errors(arguments):
-            violations.append(f"{error.json_path}: {error.message[:MAX_DETAIL]}")
-            if len(violations) == MAX_VIOLATIONS:
-                break
-        if violations:
-            raise InvalidArguments(f"the arguments of {name} are not valid: {'; '.join(violations)}")
+        return tool
+
+    async def visible(self, caller: Caller) -> AsyncIterator[Tool]:
+        """Every tool that the caller may use: those of everybody first."""
+        for tool in self.core.values():
+            if caller.may_use(tool.name):
+                yield tool
+        for source in self.sources:
+            for tool in (await source.tools(caller)).values():
+                if caller.may_use(tool.name):
+                    yield tool
+
+    async def call(
+        self, caller: Caller, name: str, arguments: dict[str, Any], emit: Emit | None = None
+    ) -> dict[str, Any]:
+        """Run a tool; with `emit`, one that can tell parts of its result early does so.
+
+        Raises UnknownTool, InvalidArguments, and what the tool raises.
+        """
+        tool = await self.find(caller, name)
+        tool.check(arguments)
+        if emit is not None and tool.streaming is not None:
+            return await tool.streaming(caller, arguments, emit)
         return await tool.handler(caller, arguments)
+
+    async def _of_sources(self, caller: Caller, name: str) -> Tool | None:
+        for source in self.sources:
+            tools = await source.tools(caller)
+            if name in tools:
+                return tools[name]
+            # Looked up in the table at hand, never by taking an alias apart: that would be ambiguous.
+            for tool in tools.values():
+                if safe_name(tool.name) == name:
+                    return tool
+        return None

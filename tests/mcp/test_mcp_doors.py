@@ -2,7 +2,7 @@
 
 import stat
 
-from mcp.conftest import Office, listens
+from support.mcp_office import Office, listens
 from support.waiting import eventually
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mcp.conftest import Office
+from support.mcp_office import Office
 
 
 async def test_initialize_answers_revision_capabilities_and_name(office: Office) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from mcp.conftest import Office
+from support.mcp_office import Office
 from uhlp_core import keys
 
 

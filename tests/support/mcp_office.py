@@ -1,0 +1,119 @@
+"""An MCP daemon's surroundings: instances and served revisions in Redis, and messages to its doors."""
+
+import asyncio
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+
+from support.private_redis import PrivateRedis
+from support.waiting import eventually
+from uhlp_core import keys, wake
+from uhlp_core.settings import Settings
+from uhlp_state.model import AppDefinition, ComponentDefinition
+from uhlp_state.snapshot import AppSnapshot
+
+
+@dataclass
+class Office:
+    """The daemon and what a test needs around it."""
+
+    settings: Settings
+    redis: Any
+    redis_server: PrivateRedis
+
+    def door(self, instance: str) -> Path:
+        return self.settings.home.sandboxes / instance / "mcp.sock"
+
+    async def add(self, deployment: str, instance: str) -> Path:
+        """Tell that an instance runs, and wait until its door is open."""
+        folder = self.settings.home.sandboxes / instance
+        folder.mkdir(mode=0o700, exist_ok=True)
+        async with self.redis.pipeline() as pipe:
+            pipe.sadd(keys.DEPLOYMENTS, deployment)
+            pipe.hset(keys.instances(deployment), instance, orjson.dumps({"dir": str(folder)}))
+            wake.nudge(pipe, "instances", deployment)
+            await pipe.execute()
+        await eventually(lambda: listens(self.door(instance)), f"{instance}'s door is open")
+        return folder
+
+    async def remove(self, deployment: str, instance: str) -> None:
+        async with self.redis.pipeline() as pipe:
+            pipe.hdel(keys.instances(deployment), instance)
+            wake.nudge(pipe, "instances", deployment)
+            await pipe.execute()
+
+    async def publish(self, deployment: str, commit: str = "c" * 40, **definition: Any) -> None:
+        """Write the RoutesDoc that says what is served."""
+        app = deployment.partition("@")[0]
+        component = ComponentDefinition.model_validate(
+            {
+                "componentId": "hello",
+                "handlerType": "JIT",
+                "targetPoolName": "python",
+                "configurationOverrides": {"greeting": "hello from hello"},
+            }
+        )
+        snapshot = AppSnapshot(
+            app,
+            commit,
+            "d" * 40,
+            AppDefinition.model_validate({"appId": app, **definition}),
+            (component,),
+        )
+        await self.redis.set(keys.routes(deployment), orjson.dumps({"snapshot": snapshot.to_json()}))
+
+    async def post(self, instance: str, body: Any, **more: Any) -> tuple[int, Any]:
+        """Send a message (or bytes) through an instance's door: HTTP status, and JSON or None."""
+        data = body if isinstance(body, bytes) else orjson.dumps(body)
+        headers = {"Content-Type": "application/json", **more.pop("headers", {})}
+        connector = aiohttp.UnixConnector(str(self.door(instance)))
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.request(
+                more.get("method", "POST"),
+                f"http://uhlp{more.get('path', '/mcp')}",
+                data=io.BytesIO(data),
+                headers=headers,
+            ) as response,
+        ):
+            content = await response.read()
+            return response.status, orjson.loads(content) if content else None
+
+    async def rpc(self, instance: str, method: str, params: Any = None) -> dict[str, Any]:
+        message: dict[str, Any] = {"jsonrpc": "2.0", "id": 7, "method": method}
+        if params is not None:
+            message["params"] = params
+        status, document = await self.post(instance, message)
+        assert (status, document["id"], document["jsonrpc"]) == (200, 7, "2.0")
+        assert isinstance(document, dict)
+        return document
+
+    async def call(self, instance: str, tool: str, /, **arguments: Any) -> Any:
+        """The structured content of a call that must succeed."""
+        answer = await self.rpc(instance, "tools/call", {"name": tool, "arguments": arguments})
+        result = answer["result"]
+        assert result["isError"] is False, result
+        assert orjson.loads(result["content"][0]["text"]) == result["structuredContent"]
+        return result["structuredContent"]
+
+    async def refused(self, instance: str, tool: str, /, **arguments: Any) -> str:
+        """The text of a call that must fail inside the tool."""
+        answer = await self.rpc(instance, "tools/call", {"name": tool, "arguments": arguments})
+        assert answer["result"]["isError"] is True
+        text = answer["result"]["content"][0]["text"]
+        assert isinstance(text, str)
+        return text
+
+
+async def listens(path: Path) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(path)
+    except OSError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
