@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, Entry] = {
     "validate": Entry("validate", "validate", "Check a folder exactly as a push would."),
     "call": Entry("call", "call", "Send one request to an app through the gateway."),
     "schema": Entry("schema", "schema", "Work with the JSON Schemas of a state repo's files."),
+    "secrets": Entry("secrets", "secrets", "Set, list and delete what apps use and nobody reads."),
     "images": Entry("images", "images", "Build and list the container images that sandboxes run in."),
     "doctor": Entry("doctor", "doctor", "Check this machine and this installation."),
     "completion": Entry("completion", "completion", "Print the shell code that completes `uhlp`."),

@@ -55,6 +55,26 @@ class Settings(BaseModel):
     max_push_bytes: int = Field(
         200 * 1024 * 1024, ge=1024, description="Largest pack that a push may send, in bytes."
     )
+    secrets_key_file: Path | None = Field(
+        None,
+        description="The key of the secrets in the data folder, outside of it; by default "
+        "/etc/uhlp/secrets.key for root, else ~/.config/uhlp/secrets.key.",
+    )
+    secrets_sops_file: Path | None = Field(
+        None, description="A file encrypted with SOPS that holds secrets as well."
+    )
+    vault_address: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s]+$",
+        description="URL of a HashiCorp Vault or OpenBao that holds secrets as well.",
+    )
+    vault_mount: str = Field("secret", description="Mount of its key-value engine, version 2.")
+    vault_prefix: str = Field(
+        "uhlp", description="Path in it, under which <app>/<name> and _shared/<name> lie."
+    )
+    vault_token_file: Path = Field(
+        Path("/etc/uhlp/vault-token"), description="File that holds the token for it."
+    )
     log_format: Literal["auto", "text", "json"] = Field(
         "auto", description="Of the daemons' own logs; auto is text on a terminal, else JSON lines."
     )
@@ -77,6 +97,13 @@ class Settings(BaseModel):
         if self.control_port is not None:
             return self.control_port
         return self.port + 1 if self.port else 0
+
+    @property
+    def effective_secrets_key_file(self) -> Path:
+        if self.secrets_key_file is not None:
+            return self.secrets_key_file.expanduser()
+        folder = Path("/etc") if os.geteuid() == 0 else Path("~/.config").expanduser()
+        return folder / "uhlp/secrets.key"
 
     def app_url(self, deployment: Deployment) -> str:
         """Where a deployment is served, by host name."""
