@@ -17,6 +17,7 @@ from uhlp_state.model import (
     Model,
     OptimizationConfig,
     PromptTemplate,
+    ScriptedRules,
     SecurityConfig,
     Workflow,
 )
@@ -30,6 +31,7 @@ _FILES: dict[str, type[Model]] = {
     "platform": PlatformDefinition,
     "workflow": Workflow,
     "prompt": PromptTemplate,
+    "scripted_rules": ScriptedRules,
 }
 
 

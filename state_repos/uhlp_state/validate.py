@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from uhlp_state.checks.components import check_components
+from uhlp_state.checks.llm import check_llm
 from uhlp_state.checks.parts import Files, Part
 from uhlp_state.checks.pools import check_pools
 from uhlp_state.checks.prompts import check_prompts
@@ -132,6 +133,7 @@ def _check_all(files: Files, parts: _Parts, app: str, platform: PlatformDefiniti
     if definition is not None:
         pools = {pool.pool_name for pool in definition.model.sandbox_pools.pools}
         check_pools(files, definition, platform)
+        check_llm(files, definition)
         if definition.model.app_id != app:
             message = f"the appId {quoted(definition.model.app_id)} is not that of this repo, {quoted(app)}"
             problem = definition.problem(("appId",), Code.APP_ID_MISMATCH, message, f"write `appId: {app}`")

@@ -6,6 +6,7 @@ from pydantic import Field, JsonValue
 
 from uhlp_state.model.base import AppIdText, Count, Model
 from uhlp_state.model.components import ComponentRegistry
+from uhlp_state.model.llm import LlmConfig
 from uhlp_state.model.optimization import OptimizationConfig
 from uhlp_state.model.pools import SandboxPoolConfig
 from uhlp_state.model.security import SecurityConfig
@@ -41,6 +42,8 @@ class AppDefinition(Model):
     """Default configuration values of all components. No secrets: the repo keeps every value for ever."""
     max_body_bytes: Count = Field(default=10 * MEBIBYTE, ge=0, le=100 * MEBIBYTE)
     """Largest request body in bytes. Default 10 MiB, at most 100 MiB."""
+    llm: LlmConfig | None = None
+    """The language models that the app may call."""
     initial_component_registry: ComponentRegistry | None = None
     """The components, instead of `component_registry.yaml`."""
     security_config: SecurityConfig | None = None
