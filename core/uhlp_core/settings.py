@@ -52,6 +52,11 @@ class Settings(BaseModel):
     preview_idle_seconds: float = Field(
         300.0, ge=1, description="A preview's instances stop after this long without a request."
     )
+    llm_private_addresses: bool = Field(
+        False,
+        description="Let the LLM providers of apps be on this machine or a private network, over plain "
+        "http too (Ollama, vLLM). Whoever pushes an app can then reach those networks.",
+    )
     max_push_bytes: int = Field(
         200 * 1024 * 1024, ge=1024, description="Largest pack that a push may send, in bytes."
     )

@@ -11,10 +11,12 @@ import orjson
 
 from uhlp_core import keys, store, wake
 from uhlp_core.errors import InvalidInput
+from uhlp_core.secrets import SecretStore
 from uhlp_core.settings import Settings
 from uhlp_core.store import UNAVAILABLE, Store
 from uhlp_mcp.doors import Doors
 from uhlp_mcp.framework_tools import FrameworkTools
+from uhlp_mcp.llm.tool import LlmTools
 from uhlp_mcp.served import Served
 from uhlp_mcp.state_tools import StateTools
 from uhlp_mcp.tools import Caller, Toolbox
@@ -31,8 +33,13 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     redis = store.connect(settings)
     served = Served(redis)
     manager = StateManager(settings.home, redis)
+    llm = LlmTools(settings, redis, manager, served, SecretStore.of(settings).resolve)
     toolbox = Toolbox.of(
-        (*StateTools(manager, served).tools(), *FrameworkTools(settings.home, served).tools())
+        (
+            *StateTools(manager, served).tools(),
+            *FrameworkTools(settings.home, served).tools(),
+            *llm.tools(),
+        )
     )
     daemon = _Daemon(redis, Doors(toolbox), served)
     try:
@@ -43,6 +50,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 task.cancel()
     finally:
         await daemon.doors.close()
+        await llm.close()
         await redis.aclose()
 
 

@@ -33,7 +33,7 @@ def folder() -> Iterator[Path]:
 async def office(folder: Path) -> AsyncIterator[Office]:
     server = PrivateRedis(folder)
     server.start()
-    settings = Settings(home_dir=folder / "home", redis=f"unix://{server.path}")
+    settings = Settings(home_dir=folder / "home", redis=f"unix://{server.path}", llm_private_addresses=True)
     settings.home.create()
     office = Office(settings, store.connect(settings), server)
     stop = asyncio.Event()

@@ -53,7 +53,7 @@ async def test_a_folder_that_is_a_symlink_is_not_entered(office: Office) -> None
 async def test_doors_stay_open_while_redis_is_away(office: Office) -> None:
     office.redis_server.kill()
     answer = await office.rpc("a0", "tools/list")
-    assert len(answer["result"]["tools"]) == 9
+    assert len(answer["result"]["tools"]) == 10
     office.redis_server.start()
     await eventually(office.redis_server.path.exists, "Redis is back")
     assert await office.call("a0", "core.state.getRuntimeValue", key="k") == {"found": False}

@@ -34,6 +34,7 @@ async def test_tools_list_names_every_tool_with_its_schemas(office: Office) -> N
     assert [tool["name"] for tool in tools] == [
         "core.framework.getConfigValue",
         "core.framework.logFrameworkMessage",
+        "core.llm.generate",
         "core.state.deleteRuntimeValue",
         "core.state.getDefinitionFileContent",
         "core.state.getRuntimeValue",
