@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, Entry] = {
     "rollback": Entry("rollback", "rollback", "Go back to an earlier revision, with a commit that says so."),
     "validate": Entry("validate", "validate", "Check a folder exactly as a push would."),
     "call": Entry("call", "call", "Send one request to an app through the gateway."),
+    "llm": Entry("llm", "llm", "See what apps use of language models."),
     "schema": Entry("schema", "schema", "Work with the JSON Schemas of a state repo's files."),
     "secrets": Entry("secrets", "secrets", "Set, list and delete what apps use and nobody reads."),
     "images": Entry("images", "images", "Build and list the container images that sandboxes run in."),
