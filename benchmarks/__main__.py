@@ -17,6 +17,7 @@ MEASUREMENTS = (
     "gateway_hop",
     "execution_modes",
     "mcp_tools_call",
+    "llm_call",
     "idle_cost",
     "container_ready",
     "docker_warm",

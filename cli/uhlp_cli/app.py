@@ -200,12 +200,18 @@ def _move_to_trash(repo: Path, trash: Path, name: str) -> Path:
 
 
 def _forget_runtime_state(settings: "Settings", name: str) -> None:
-    """Delete the runtime state and the events of an app and all its previews."""
+    """Delete the runtime state, the events and the use of models of an app and all its previews."""
 
     async def work(store: "Store") -> None:
         from uhlp_core import keys
 
-        for pattern in (keys.runtime(name, "*"), keys.runtime(f"{name}@*", "*")):
+        for pattern in (
+            keys.runtime(name, "*"),
+            keys.runtime(f"{name}@*", "*"),
+            keys.llm_usage(name, "*"),
+            keys.llm_cache(name, "*"),
+            keys.llm_cache(f"{name}@*", "*"),
+        ):
             async for key in store.scan_iter(match=pattern, count=1000):
                 await store.unlink(key)
         await store.unlink(keys.events(name))

@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, Entry] = {
     "call": Entry("call", "call", "Send one request to an app through the gateway."),
     "token": Entry("credentials", "token", "Print a signed token for an app's MCP clients."),
     "key": Entry("credentials", "key", "Make an API key and the entry that lets it into an app."),
+    "llm": Entry("llm", "llm", "See what apps use of language models."),
     "schema": Entry("schema", "schema", "Work with the JSON Schemas of a state repo's files."),
     "secrets": Entry("secrets", "secrets", "Set, list and delete what apps use and nobody reads."),
     "images": Entry("images", "images", "Build and list the container images that sandboxes run in."),

@@ -59,6 +59,31 @@ def runtime(deployment: str, key: str) -> str:
     return f"uhlp:runtime:{deployment}:{key}"
 
 
+def llm_usage(app: str, day: str) -> str:
+    """What an app used on a day (`2026-01-31`, UTC): a hash of counters."""
+    return f"uhlp:llm:usage:{app}:{day}"
+
+
+def llm_held(app: str) -> str:
+    """What attempts under way may still use: a hash by attempt."""
+    return f"uhlp:llm:held:{app}"
+
+
+def llm_minute(app: str) -> str:
+    """Attempts and tokens of this minute and the one before."""
+    return f"uhlp:llm:minute:{app}"
+
+
+def llm_cache(deployment: str, question: str) -> str:
+    """A remembered answer."""
+    return f"uhlp:llm:cache:{deployment}:{question}"
+
+
+def llm_cached(deployment: str) -> str:
+    """Sorted set: the keys of a deployment's remembered answers by the time of writing."""
+    return f"uhlp:llm:cached:{deployment}"
+
+
 def of_deployment(deployment: str) -> tuple[str, ...]:
     """All that describes a deployment, but not its runtime state: goes when the deployment is gone."""
     described = (registry, instances, usage, quarantine, routes, acks, load, status)

@@ -39,9 +39,9 @@ class Egress:
         self._private_addresses = private_addresses
         self._names: dict[tuple[str, int], tuple[float, list[IpAddress]]] = {}
 
-    async def address(self, scheme: str, host: str, port: int) -> IpAddress:
-        """The address to connect to. Raises EgressRefused and NameNotResolved."""
-        found = await self._resolve(host, port)
+    async def addresses(self, scheme: str, host: str, port: int) -> list[IpAddress]:
+        """The addresses to connect to, best first. Raises EgressRefused and NameNotResolved."""
+        found = await self.resolve(host, port)
         # All of them: which one a name leads to is the choice of whoever owns the name.
         for address in found:
             private = not address.is_global or address.is_multicast
@@ -52,9 +52,10 @@ class Egress:
                 )
             if scheme == "http" and not private:
                 raise EgressRefused(f"{host} is on the public Internet, so its address must be https://")
-        return found[0]
+        return found
 
-    async def _resolve(self, host: str, port: int) -> list[IpAddress]:
+    async def resolve(self, host: str, port: int) -> list[IpAddress]:
+        """Where a name leads, unchecked. Raises NameNotResolved."""
         try:
             return [_plain(ip_address(host))]
         except ValueError:

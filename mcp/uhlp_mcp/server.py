@@ -13,6 +13,7 @@ import orjson
 
 from uhlp_core import keys, sockets, store, wake
 from uhlp_core.errors import InvalidInput
+from uhlp_core.secrets import SecretStore
 from uhlp_core.settings import Settings
 from uhlp_core.store import UNAVAILABLE, Store
 from uhlp_core.tokens import TokenKey
@@ -28,6 +29,7 @@ from uhlp_mcp.filesystem_tools import FilesystemTools
 from uhlp_mcp.framework_tools import FrameworkTools
 from uhlp_mcp.http import Endpoint
 from uhlp_mcp.invoker import Invoker
+from uhlp_mcp.llm.tool import LlmTools
 from uhlp_mcp.network import NetworkDoor
 from uhlp_mcp.sdk import SdkServer
 from uhlp_mcp.served import Served
@@ -56,6 +58,7 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
     manager = StateManager(settings.home, redis)
     egress = Egress(private_addresses=settings.private_addresses)
     invoker = Invoker(settings.home)
+    llm = LlmTools(settings.home, redis, manager, served, SecretStore.of(settings).resolve, egress)
     toolbox = Toolbox.of(
         (
             *StateTools(manager, served).tools(),
@@ -64,6 +67,7 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
             *ComponentTools(invoker).tools(),
             *FilesystemTools(settings.home).tools(),
             *LinuxTools(settings.home, served, egress).tools(),
+            *llm.tools(),
         ),
         (AppTools(served, invoker),),
     )
@@ -84,6 +88,7 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
         await daemon.doors.close()
         invoker.close()
         await sdk.close()
+        await llm.close()
         await redis.aclose()
 
 

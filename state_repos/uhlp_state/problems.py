@@ -67,6 +67,12 @@ class Code(StrEnum):
     BAD_LIMIT = "BAD_LIMIT", "A resource limit that cannot be read or is out of its range."
     BAD_KEY_HASH = "BAD_KEY_HASH", "An API key's hash is not an Argon2 hash, or its cost is out of range."
     BAD_ROUTE = "BAD_ROUTE", "A route pattern that cannot be read."
+    BAD_URL = "BAD_URL", "An address that cannot be read, or that may not be called."
+    BAD_PATTERN = "BAD_PATTERN", "A regular expression that cannot be read."
+    PLAIN_CREDENTIAL = (
+        "PLAIN_CREDENTIAL",
+        "A credential that is no reference to a secret (`secret:<name>`).",
+    )
     # Cross references
     APP_ID_MISMATCH = "APP_ID_MISMATCH", "The definition's appId is not the app that it is pushed to."
     DUPLICATE_POOL = "DUPLICATE_POOL", "Two pools have the same name."
@@ -84,6 +90,8 @@ class Code(StrEnum):
     UNKNOWN_FUNCTION = "UNKNOWN_FUNCTION", "A script does not define the function at its top level."
     UNKNOWN_SCHEMA = "UNKNOWN_SCHEMA", "A JSON Schema that is not in the tree."
     UNKNOWN_PROMPT = "UNKNOWN_PROMPT", "A prompt file that is not in the tree."
+    UNKNOWN_PROVIDER = "UNKNOWN_PROVIDER", "A model of a provider that the app's `llm` does not define."
+    UNKNOWN_RULES = "UNKNOWN_RULES", "A scripted provider's file of rules that is not in the tree."
     UNKNOWN_WORKFLOW = "UNKNOWN_WORKFLOW", "No workflow file has this workflowId."
     UNKNOWN_STEP = "UNKNOWN_STEP", "A workflow points to a step that it does not define."
     # Code and schemas

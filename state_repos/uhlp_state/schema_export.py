@@ -18,6 +18,7 @@ from uhlp_state.model import (
     OptimizationConfig,
     Policy,
     PromptTemplate,
+    ScriptedRules,
     SecurityConfig,
     ToolDefinition,
     Workflow,
@@ -34,6 +35,7 @@ _FILES: dict[str, type[Model]] = {
     "workflow": Workflow,
     "prompt": PromptTemplate,
     "tool": ToolDefinition,
+    "scripted_rules": ScriptedRules,
 }
 
 

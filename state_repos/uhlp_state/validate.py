@@ -11,6 +11,7 @@ from typing import TypeVar
 from uhlp_state.checks.commands import check_commands
 from uhlp_state.checks.components import check_components
 from uhlp_state.checks.dependencies import check_dependencies
+from uhlp_state.checks.llm import check_llm
 from uhlp_state.checks.parts import Files, Part
 from uhlp_state.checks.pools import check_pools
 from uhlp_state.checks.prompts import check_prompts
@@ -163,6 +164,7 @@ def _check_all(files: Files, parts: _Parts, app: str, platform: PlatformDefiniti
         pools = {pool.pool_name: pool.language for pool in definition.model.sandbox_pools.pools}
         check_pools(files, definition, platform)
         check_commands(files, definition, platform)
+        check_llm(files, definition)
         if definition.model.app_id != app:
             message = f"the appId {quoted(definition.model.app_id)} is not that of this repo, {quoted(app)}"
             problem = definition.problem(("appId",), Code.APP_ID_MISMATCH, message, f"write `appId: {app}`")

@@ -36,7 +36,12 @@ def folder() -> Iterator[Path]:
 async def office(folder: Path) -> AsyncIterator[Office]:
     server = PrivateRedis(folder)
     server.start()
-    settings = Settings(home_dir=folder / "home", redis=f"unix://{server.path}", operator_token=OPERATOR)
+    settings = Settings(
+        home_dir=folder / "home",
+        redis=f"unix://{server.path}",
+        operator_token=OPERATOR,
+        private_addresses=True,
+    )
     settings.home.create()
     listener = listen_tcp("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"

@@ -57,7 +57,7 @@ async def checked(
     if url is None:
         raise ArgumentRefused("curl: the URL is missing")
     host, port = _host(url, hosts)
-    address = await egress.address("https", host, port)
+    address = (await egress.addresses("https", host, port))[0]
     shown = f"[{address}]" if address.version == 6 else str(address)
     limits = ("--max-time", f"{seconds:g}", "--max-filesize", str(output_bytes))
     return [*_FORCED, *limits, "--resolve", f"{host}:{port}:{shown}", *taken, "--url", url]

@@ -14,6 +14,22 @@ from uhlp_state.model.components import (
     ResultFormat,
     RouteMatcher,
 )
+from uhlp_state.model.llm import (
+    BudgetScope,
+    LlmBudget,
+    LlmConfig,
+    LlmPrice,
+    LlmProvider,
+    LlmProviderType,
+    LlmRetries,
+)
+from uhlp_state.model.llm_scripted import (
+    ScriptedFailure,
+    ScriptedMatch,
+    ScriptedReply,
+    ScriptedRule,
+    ScriptedRules,
+)
 from uhlp_state.model.optimization import (
     MetricCondition,
     OptimizationAction,
@@ -42,6 +58,7 @@ from uhlp_state.model.workflows import (
 __all__ = [
     "ApiKeyDefinition",
     "AppDefinition",
+    "BudgetScope",
     "ComponentDefinition",
     "ComponentRegistry",
     "DefinitionWrites",
@@ -50,6 +67,12 @@ __all__ = [
     "HttpMethod",
     "InterAppPermission",
     "Isolation",
+    "LlmBudget",
+    "LlmConfig",
+    "LlmPrice",
+    "LlmProvider",
+    "LlmProviderType",
+    "LlmRetries",
     "MetricCondition",
     "Model",
     "OptimizationAction",
@@ -65,6 +88,11 @@ __all__ = [
     "ResultFormat",
     "RouteMatcher",
     "SandboxPoolConfig",
+    "ScriptedFailure",
+    "ScriptedMatch",
+    "ScriptedReply",
+    "ScriptedRule",
+    "ScriptedRules",
     "SecurityConfig",
     "ShippedPolicy",
     "StateConfig",

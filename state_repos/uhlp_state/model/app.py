@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue
 from uhlp_state.model.base import AppIdText, Count, Model, any_case
 from uhlp_state.model.commands import CommandConfig
 from uhlp_state.model.components import ComponentRegistry
+from uhlp_state.model.llm import LlmConfig
 from uhlp_state.model.optimization import OptimizationConfig
 from uhlp_state.model.pools import SandboxPoolConfig
 from uhlp_state.model.security import SecurityConfig
@@ -57,6 +58,8 @@ class AppDefinition(Model):
     definition_writes: Annotated[DefinitionWrites, *any_case(DefinitionWrites)] = DefinitionWrites.REFUSE
     """What becomes of changes that the app's own components make to its definition with `core.state` tools:
     `refuse` (default), or `propose`: a branch `proposals/…` to be reviewed. What `main` says counts."""
+    llm: LlmConfig | None = None
+    """The language models that the app may call."""
     initial_component_registry: ComponentRegistry | None = None
     """The components, instead of `component_registry.yaml`."""
     security_config: SecurityConfig | None = None

@@ -1,0 +1,122 @@
+"""Tells of every call and attempt: Prometheus metrics, and one line in the app's log. Never of any prompt.
+
+Metric names are those of OpenTelemetry's conventions for generative AI, as its Prometheus exporter spells
+them; money, for which there is no convention, is our own.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from prometheus_client import Counter, Histogram
+
+from uhlp_core.app_log import append
+from uhlp_core.home import Home
+from uhlp_mcp.llm.prices import dollars
+from uhlp_mcp.tools import Caller
+
+MAX_MODELS = 50
+"""Models of one app that metrics and counters name; callers may ask for any, so further ones are `other`."""
+
+BUCKETS = tuple(0.01 * 2**power for power in range(14))
+"""Seconds, from 0.01 to 81.92: those of the convention."""
+
+_LABELS = ("app", "gen_ai_provider_name", "gen_ai_request_model")
+_DURATION = Histogram(
+    "gen_ai_client_inference_duration_seconds",
+    "One attempt at a model, as its caller sees it.",
+    (*_LABELS, "error_type"),
+    buckets=BUCKETS,
+)
+_INPUT = Counter("gen_ai_client_inference_usage_input_tokens", "Tokens of questions.", _LABELS)
+_OUTPUT = Counter("gen_ai_client_inference_usage_output_tokens", "Tokens of answers.", _LABELS)
+_COST = Counter("uhlp_llm_cost_usd", "What the attempts cost, where the price is known.", _LABELS)
+_CALLS = Counter("uhlp_llm_calls", "Calls of core.llm.generate.", ("app", "outcome"))
+
+_log = logging.getLogger(__name__)
+_models: dict[str, set[str]] = {}
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one call has used so far, over all its attempts."""
+
+    started: float = field(default_factory=time.monotonic)
+    attempts: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    nanos: int | None = 0
+    """Billionths of a US dollar; None once an attempt of unknown price was made."""
+    provider: str = ""
+    model: str = ""
+    """Of the last attempt."""
+
+    def add(self, input_tokens: int, output_tokens: int, nanos: int | None) -> None:
+        """Count one attempt."""
+        self.input_tokens += input_tokens
+        self.output_tokens += output_tokens
+        self.nanos = None if nanos is None or self.nanos is None else self.nanos + nanos
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars, or None where they are unknown."""
+        return None if self.nanos is None else dollars(self.nanos)
+
+
+def model_label(app: str, provider: str, model: str) -> str:
+    """The model's name for metrics and counters, of which there must not be too many."""
+    known = _models.setdefault(app, set())
+    name = f"{provider}/{model}"
+    if name not in known:
+        if len(known) >= MAX_MODELS:
+            return "other"
+        known.add(name)
+    return model
+
+
+def count_attempt(
+    app: str, tally: Tally, seconds: float, error: str, tokens: tuple[int, int], nanos: int | None
+) -> None:
+    """Add one attempt to the metrics; `error` is its code, empty for none."""
+    labels = (app, tally.provider, model_label(app, tally.provider, tally.model))
+    _DURATION.labels(*labels, error).observe(seconds)
+    _INPUT.labels(*labels).inc(tokens[0])
+    _OUTPUT.labels(*labels).inc(tokens[1])
+    if nanos:
+        _COST.labels(*labels).inc(dollars(nanos))
+
+
+async def tell(home: Home, caller: Caller, tally: Tally, outcome: str, **more: Any) -> None:
+    """Write the call's line; `outcome` is `ok`, `cached`, or the code of the error."""
+    _CALLS.labels(caller.app, outcome).inc()
+    failed = outcome not in ("ok", "cached")
+    line = {
+        "ts": time.time(),
+        "level": "warning" if failed else "info",
+        "stream": "llm",
+        "app": caller.app,
+        "deployment": caller.deployment,
+        "instance": caller.instance,
+        "component": caller.component or None,
+        "requestId": caller.request_id or None,
+        "message": f"{tally.provider}/{tally.model}: {outcome}",
+        "details": {
+            "provider": tally.provider,
+            "model": tally.model,
+            "attempts": tally.attempts,
+            "inputTokens": tally.input_tokens,
+            "outputTokens": tally.output_tokens,
+            "costUsd": tally.cost,
+            "seconds": round(time.monotonic() - tally.started, 4),
+            **more,
+        },
+    }
+    encoded = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    try:
+        await asyncio.to_thread(append, home.app_log(caller.app), encoded)
+    except OSError as error:
+        # The answer is there and paid for: it must reach the caller all the same.
+        _log.error("the log cannot be written: %s", error.strerror, extra={"app": caller.app})

@@ -1,0 +1,122 @@
+"""Anthropic's Messages API."""
+
+import logging
+from typing import Any
+
+import anthropic
+import httpx2
+
+from uhlp_mcp.llm.errors import LlmError, ProviderUnavailable, Refused
+from uhlp_mcp.llm.gathering import Gathered
+from uhlp_mcp.llm.provider import Completion, Request, counted
+from uhlp_mcp.llm.sdk_failures import failure
+from uhlp_mcp.llm.strict_schema import is_strict
+from uhlp_mcp.llm.wire import Wire
+from uhlp_mcp.tools import Emit
+
+# Its debugging lines repeat whole prompts, which belong in no log.
+logging.getLogger("anthropic").setLevel(logging.WARNING)
+
+DEFAULT_URL = "https://api.anthropic.com"
+
+_PARAMETERS = frozenset({"temperature", "top_p", "top_k"})
+_FINISH_REASONS = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length"}
+"""In the words of the other providers; what is not listed keeps its name."""
+
+_UNUSED_KEY = "set-on-the-wire"
+"""The SDK insists on a key, and would else take one from this process's environment."""
+
+
+class AnthropicMessages:
+    """One provider of one app."""
+
+    def __init__(self, wire: Wire, base_url: str | None, key: str | None, structured_output: bool) -> None:
+        self._client = anthropic.AsyncAnthropic(
+            api_key=_UNUSED_KEY,
+            base_url=base_url or DEFAULT_URL,
+            max_retries=0,
+            http_client=wire.client({"x-api-key": key} if key else {}),
+        )
+        self._key = key
+        self._structured_output = structured_output
+
+    async def complete(self, request: Request, emit: Emit | None) -> Completion:
+        """See Provider.complete."""
+        try:
+            if emit is None:
+                return await self._whole(request)
+            return await self._streamed(request, emit)
+        except LlmError:
+            raise
+        except (
+            anthropic.AnthropicError,
+            httpx2.HTTPError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            LookupError,
+        ) as error:
+            # The last four: the SDK hands over whatever JSON it got, of any shape.
+            failed = failure(error, self._key)
+        raise failed
+
+    async def _whole(self, request: Request) -> Completion:
+        answer = await self._client.messages.create(**self._arguments(request))
+        gathered = Gathered(None)
+        for block in answer.content:
+            if block.type == "text":
+                await gathered.add(block.text)
+        return _completion(
+            request, gathered.text, answer.stop_reason, answer.usage.input_tokens, answer.usage.output_tokens
+        )
+
+    async def _streamed(self, request: Request, emit: Emit) -> Completion:
+        gathered, finish = Gathered(emit), None
+        input_tokens: object = None
+        output_tokens: object = None
+        async with await self._client.messages.create(**self._arguments(request), stream=True) as stream:
+            async for event in stream:
+                if event.type == "message_start":
+                    input_tokens = event.message.usage.input_tokens
+                elif event.type == "content_block_delta" and event.delta.type == "text_delta":
+                    await gathered.add(event.delta.text)
+                elif event.type == "message_delta":
+                    finish = event.delta.stop_reason or finish
+                    output_tokens = event.usage.output_tokens
+        if finish is None:
+            raise ProviderUnavailable("the stream broke off before the answer was whole", billed=True)
+        return _completion(request, gathered.text, finish, input_tokens, output_tokens)
+
+    def _arguments(self, request: Request) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "model": request.model,
+            "messages": [
+                {"role": message.role, "content": message.content}
+                for message in request.messages
+                if message.role != "system"
+            ],
+            "max_tokens": request.max_tokens,
+            # Newer models no longer take these, and the SDK has dropped them; the API knows which model does.
+            "extra_body": {name: value for name, value in request.parameters.items() if name in _PARAMETERS},
+        }
+        if system := "\n\n".join(message.content for message in request.messages if message.role == "system"):
+            arguments["system"] = system
+        if (stop := request.parameters.get("stop")) is not None:
+            arguments["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+        if request.json_schema is not None and self._structured_output and is_strict(request.json_schema):
+            arguments["output_config"] = {"format": {"type": "json_schema", "schema": request.json_schema}}
+        return arguments
+
+
+def _completion(
+    request: Request, text: str, finish: str | None, input_tokens: object, output_tokens: object
+) -> Completion:
+    if finish == "refusal":
+        raise Refused("the model refuses to answer this", billed=True)
+    prompt = "".join(message.content for message in request.messages)
+    return Completion(
+        text,
+        _FINISH_REASONS.get(finish or "", finish or "stop"),
+        counted(input_tokens, prompt),
+        counted(output_tokens, text),
+    )

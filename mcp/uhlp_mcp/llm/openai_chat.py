@@ -1,0 +1,120 @@
+"""OpenAI, and every server that speaks its chat completions: vLLM, Ollama, llama.cpp, …"""
+
+import logging
+from typing import Any
+
+import httpx2
+import openai
+
+from uhlp_mcp.llm.errors import LlmError, ProviderUnavailable, Refused
+from uhlp_mcp.llm.gathering import Gathered
+from uhlp_mcp.llm.provider import Completion, Request, counted
+from uhlp_mcp.llm.sdk_failures import failure
+from uhlp_mcp.llm.strict_schema import is_strict
+from uhlp_mcp.llm.wire import Wire
+from uhlp_mcp.tools import Emit
+
+# Its debugging lines repeat whole prompts, which belong in no log.
+logging.getLogger("openai").setLevel(logging.WARNING)
+
+DEFAULT_URL = "https://api.openai.com/v1"
+
+_PARAMETERS = frozenset(
+    {"temperature", "top_p", "stop", "seed", "presence_penalty", "frequency_penalty", "reasoning_effort"}
+)
+_UNUSED_KEY = "set-on-the-wire"
+"""The SDK insists on a key, and would else take one from this process's environment."""
+
+
+class OpenAiChat:
+    """One provider of one app."""
+
+    def __init__(self, wire: Wire, base_url: str | None, key: str | None, structured_output: bool) -> None:
+        self._client = openai.AsyncOpenAI(
+            api_key=_UNUSED_KEY,
+            base_url=base_url or DEFAULT_URL,
+            max_retries=0,
+            http_client=wire.client({"authorization": f"Bearer {key}"} if key else {}),
+        )
+        self._key = key
+        self._structured_output = structured_output
+        # OpenAI itself no longer takes the old name; servers that speak its protocol often know no other.
+        self._max_tokens = "max_completion_tokens" if base_url is None else "max_tokens"
+
+    async def complete(self, request: Request, emit: Emit | None) -> Completion:
+        """See Provider.complete."""
+        try:
+            if emit is None:
+                return await self._whole(request)
+            return await self._streamed(request, emit)
+        except LlmError:
+            raise
+        except (
+            openai.OpenAIError,
+            httpx2.HTTPError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            LookupError,
+        ) as error:
+            # The last four: the SDK hands over whatever JSON it got, of any shape.
+            failed = failure(error, self._key)
+        raise failed
+
+    async def _whole(self, request: Request) -> Completion:
+        answer = await self._client.chat.completions.create(**self._arguments(request))
+        choice = answer.choices[0]
+        _check_refusal(choice.message.refusal, choice.finish_reason)
+        gathered = Gathered(None)
+        await gathered.add(choice.message.content or "")
+        return _completion(request, gathered.text, choice.finish_reason, answer.usage)
+
+    async def _streamed(self, request: Request, emit: Emit) -> Completion:
+        gathered, finish, usage, refusal = Gathered(emit), None, None, ""
+        async with await self._client.chat.completions.create(
+            **self._arguments(request), stream=True, stream_options={"include_usage": True}
+        ) as stream:
+            async for chunk in stream:
+                usage = chunk.usage or usage
+                if chunk.choices:
+                    choice = chunk.choices[0]
+                    finish = choice.finish_reason or finish
+                    refusal += choice.delta.refusal or ""
+                    await gathered.add(choice.delta.content or "")
+        if finish is None:
+            raise ProviderUnavailable("the stream broke off before the answer was whole", billed=True)
+        _check_refusal(refusal, finish)
+        return _completion(request, gathered.text, finish, usage)
+
+    def _arguments(self, request: Request) -> dict[str, Any]:
+        arguments: dict[str, Any] = {
+            "model": request.model,
+            "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+            self._max_tokens: request.max_tokens,
+            **{name: value for name, value in request.parameters.items() if name in _PARAMETERS},
+        }
+        if request.json_schema is not None and self._structured_output:
+            arguments["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {
+                    "name": "answer",
+                    "schema": request.json_schema,
+                    "strict": is_strict(request.json_schema),
+                },
+            }
+        return arguments
+
+
+def _check_refusal(refusal: str | None, finish: str | None) -> None:
+    if refusal or finish == "content_filter":
+        raise Refused("the model refuses to answer this", billed=True)
+
+
+def _completion(request: Request, text: str, finish: str | None, usage: Any) -> Completion:
+    prompt = "".join(message.content for message in request.messages)
+    return Completion(
+        text,
+        finish or "stop",
+        counted(getattr(usage, "prompt_tokens", None), prompt),
+        counted(getattr(usage, "completion_tokens", None), text),
+    )

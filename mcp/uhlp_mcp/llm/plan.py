@@ -1,0 +1,142 @@
+"""What one call of `core.llm.generate` comes to: its arguments over the app's configuration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from uhlp_mcp.llm.errors import BadRequest
+from uhlp_mcp.llm.ledger import Account, Limit
+from uhlp_mcp.llm.prices import NANOS
+from uhlp_mcp.llm.provider import Message, Request
+from uhlp_mcp.tools import Caller
+from uhlp_state.model import BudgetScope, LlmConfig, LlmProvider
+from uhlp_state.model.llm import LLM_PARAMETERS, MAX_OUTPUT_TOKENS
+
+DEFAULT_REPAIRS = 1
+MAX_REPAIRS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One model that may answer."""
+
+    provider: str
+    """The name that the app gave it."""
+    defined: LlmProvider
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that is decided before a model is asked."""
+
+    config: LlmConfig
+    candidates: tuple[Candidate, ...]
+    """The model, then its fallbacks."""
+    request: Request
+    """To the first candidate."""
+    form: str
+    """One of output.FORMATS."""
+    schema: Any
+    """Of the answer; None for any."""
+    repairs: int
+    """How often a model may mend an answer that is not valid."""
+    cache_seconds: float
+
+    @property
+    def limits_money(self) -> bool:
+        return any(budget.usd is not None for budget in self.config.budgets)
+
+    def account(self, caller: Caller, model: str) -> Account:
+        """Whose use an attempt counts as; `model` is the name that counters know."""
+        # Without a token a sandbox names no component and no user: such calls share one budget, so that
+        # leaving the token out frees from none.
+        names = {
+            BudgetScope.APP: "app|",
+            BudgetScope.COMPONENT: f"component|{caller.component}",
+            BudgetScope.USER: f"user|{caller.user}",
+        }
+        limits: list[Limit] = []
+        for budget in self.config.budgets:
+            if budget.tokens is not None:
+                limits.append(Limit(names[budget.per], "tokens", budget.tokens))
+            if budget.usd is not None:
+                limits.append(Limit(names[budget.per], "nanos", int(budget.usd * NANOS)))
+        counted = {BudgetScope.APP, *(budget.per for budget in self.config.budgets)}
+        if caller.component:
+            counted.add(BudgetScope.COMPONENT)
+        # Users, of whom there may be very many, are only told apart where a budget asks for it.
+        scopes = (*(names[scope] for scope in BudgetScope if scope in counted), f"model|{model}")
+        return Account(
+            caller.app,
+            scopes,
+            tuple(limits),
+            self.config.requests_per_minute,
+            self.config.tokens_per_minute,
+        )
+
+
+def make_plan(config: LlmConfig, given: Mapping[str, Any]) -> Plan:
+    """Read the arguments of a call. Raises BadRequest."""
+    schema = given.get("outputSchema")
+    form = given.get("outputFormat", "text" if schema is None else "json")
+    if form == "text" and schema is not None:
+        raise BadRequest("outputSchema needs the outputFormat json, yaml or xml; text has no structure")
+    names = dict.fromkeys((given.get("model", config.model), *config.fallbacks))
+    candidates = tuple(_candidate(config, name) for name in names)
+    parameters = {**config.parameters, **given.get("parameters", {})}
+    max_tokens = parameters.pop("max_tokens", config.max_output_tokens)
+    if not isinstance(max_tokens, int) or not 1 <= max_tokens <= MAX_OUTPUT_TOKENS:
+        raise BadRequest(f"max_tokens must be a whole number from 1 to {MAX_OUTPUT_TOKENS}")
+    if unknown := parameters.keys() - LLM_PARAMETERS:
+        known = ", ".join(sorted(LLM_PARAMETERS))
+        raise BadRequest(f"the parameter {min(unknown)[:60]!r} is not known; use {known}")
+    request = Request(
+        candidates[0].model,
+        _messages(given, form, schema),
+        max_tokens,
+        parameters,
+        schema if form == "json" else None,
+        given.get("promptName", ""),
+    )
+    checked = form != "text"
+    return Plan(
+        config,
+        candidates,
+        request,
+        form,
+        schema,
+        given.get("maxRepairs", DEFAULT_REPAIRS) if checked else 0,
+        given.get("cacheSeconds", config.cache_seconds),
+    )
+
+
+def _candidate(config: LlmConfig, name: str) -> Candidate:
+    provider, model = config.split(name)
+    if not model:
+        raise BadRequest(f"the model {name[:60]!r} names a provider only; write `<provider>/<model>`")
+    return Candidate(provider, config.providers[provider], model)
+
+
+def _messages(given: Mapping[str, Any], form: str, schema: Any) -> tuple[Message, ...]:
+    if ("prompt" in given) == ("messages" in given):
+        raise BadRequest("give either a prompt or messages")
+    if "prompt" in given:
+        turns = [Message("user", given["prompt"])]
+    else:
+        turns = [Message(turn["role"], turn["content"]) for turn in given["messages"]]
+    if not any(turn.role == "user" for turn in turns):
+        raise BadRequest("messages need at least one with the role user")
+    first = [Message("system", given["system"])] if given.get("system") else []
+    if form != "text":
+        first.append(Message("system", _instruction(form, schema)))
+    return (*first, *turns)
+
+
+def _instruction(form: str, schema: Any) -> str:
+    wanted = f"Answer with one {form.upper()} document and nothing else."
+    if schema is None:
+        return wanted
+    return f"{wanted} It must conform to this JSON Schema: {orjson.dumps(schema).decode()}"

@@ -1,0 +1,226 @@
+"""The tool `core.llm.generate`: the one way of apps to language models (specification 5.4)."""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from typing import Any
+
+import orjson
+
+from uhlp_core.errors import UhlpError
+from uhlp_core.home import Home
+from uhlp_core.store import UNAVAILABLE, Store
+from uhlp_mcp.egress import Egress
+from uhlp_mcp.llm.accounting import Tally, model_label, tell
+from uhlp_mcp.llm.background import Background
+from uhlp_mcp.llm.cache import ResponseCache, question
+from uhlp_mcp.llm.checker import Checker, JobFailed
+from uhlp_mcp.llm.errors import BadRequest, NotConfigured, TimedOut, TooBusy
+from uhlp_mcp.llm.generation import Generation, Services
+from uhlp_mcp.llm.ledger import Ledger
+from uhlp_mcp.llm.output import FORMATS
+from uhlp_mcp.llm.plan import MAX_REPAIRS, Plan, make_plan
+from uhlp_mcp.llm.providers import Providers, Resolve
+from uhlp_mcp.llm.slots import Slots
+from uhlp_mcp.schema import ANY, BOOLEAN, INTEGER, of, text
+from uhlp_mcp.served import Served
+from uhlp_mcp.tools import Caller, Emit, Tool
+from uhlp_state.model.llm import MAX_CACHE_SECONDS
+from uhlp_state.snapshot import AppSnapshot
+from uhlp_state.state_manager import StateManager
+
+MAX_PROMPT = 2 * 1024 * 1024
+"""Characters of one message: the largest context windows there are, and room."""
+
+MAX_MESSAGES = 1000
+MAX_KNOWN_SCHEMAS = 500
+"""Schemas remembered as sound, so that each is looked through once."""
+
+_TEXT = {"type": "string"}
+_INPUT = of(
+    {},
+    {
+        "prompt": text(MAX_PROMPT, 1, description="What to ask; or `messages` instead."),
+        "messages": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": MAX_MESSAGES,
+            "items": of({"role": {"enum": ["system", "user", "assistant"]}, "content": text(MAX_PROMPT)}),
+        },
+        "system": text(MAX_PROMPT, description="Instructions that come before everything else."),
+        "model": text(256, 1, description="`<provider>/<model>` instead of the app's own choice."),
+        "parameters": {"type": "object", "description": "temperature, max_tokens, top_p, stop, …"},
+        "outputFormat": {"enum": list(FORMATS)},
+        "outputSchema": {"type": "object", "description": "JSON Schema that the parsed answer must fulfil."},
+        "maxRepairs": {"type": "integer", "minimum": 0, "maximum": MAX_REPAIRS},
+        "promptName": text(256),
+        "promptVersion": text(256),
+        "cacheSeconds": {"type": "number", "minimum": 0, "maximum": MAX_CACHE_SECONDS},
+    },
+)
+_OUTPUT = of(
+    {
+        "completion": _TEXT,
+        "output": ANY,
+        "model": _TEXT,
+        "provider": _TEXT,
+        "scripted": BOOLEAN,
+        "finishReason": _TEXT,
+        "usage": of({"inputTokens": INTEGER, "outputTokens": INTEGER}),
+        "costUsd": {"type": ["number", "null"]},
+        "attempts": INTEGER,
+        "cached": BOOLEAN,
+    }
+)
+
+_HOW_TO_CONFIGURE = (
+    "this app may call no language model: write `llm:` with `providers` and `model` in "
+    "state/app_definition.yaml (docs/llm.md has examples)"
+)
+
+
+class LlmTools:
+    """The tool's handler, and what all its calls share."""
+
+    def __init__(
+        self,
+        home: Home,
+        redis: Store,
+        manager: StateManager,
+        served: Served,
+        resolve: Resolve,
+        egress: Egress,
+    ) -> None:
+        """`resolve` gives the secret that an app's `secret:<name>` stands for."""
+        self._home = home
+        self._served = served
+        self._checker = Checker()
+        self._ledger = Ledger(redis)
+        providers = Providers(egress, self._checker, manager, resolve)
+        self._services = Services(providers, self._ledger, self._checker)
+        self._cache = ResponseCache(redis)
+        self._slots = Slots()
+        self._telling = Background()
+        self._sound_schemas: OrderedDict[bytes, None] = OrderedDict()
+
+    def tools(self) -> tuple[Tool, ...]:
+        return (
+            Tool(
+                "core.llm.generate",
+                "Ask a language model that this app may call; the answer is parsed and checked.",
+                _INPUT,
+                _OUTPUT,
+                self._whole,
+                streaming=self._generate,
+            ),
+        )
+
+    async def close(self) -> None:
+        """To be called when no call is under way any more."""
+        await self.flush()
+        await self._services.providers.close()
+        await self._checker.close()
+
+    async def flush(self) -> None:
+        """Wait until all calls that have ended are counted and in the log."""
+        await self._ledger.close()
+        await self._telling.finish()
+
+    async def _whole(self, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+        return await self._generate(caller, given, None)
+
+    async def _generate(self, caller: Caller, given: dict[str, Any], emit: Emit | None) -> dict[str, Any]:
+        tally = Tally()
+        outcome = "CANCELLED"
+        try:
+            result = await self._answer(caller, given, tally, emit)
+            outcome = "cached" if result["cached"] else "ok"
+            return result
+        except UhlpError as error:
+            outcome = error.code
+            raise
+        except UNAVAILABLE:
+            outcome = "UNAVAILABLE"
+            raise
+        finally:
+            # An answer does not wait for its line in the log.
+            self._telling.start(tell(self._home, caller, tally, outcome, prompt=_prompt_of(given)))
+
+    async def _answer(
+        self, caller: Caller, given: dict[str, Any], tally: Tally, emit: Emit | None
+    ) -> dict[str, Any]:
+        snapshot = await self._served.snapshot(caller.deployment)
+        config = snapshot.definition.llm
+        if config is None:
+            raise NotConfigured(_HOW_TO_CONFIGURE)
+        plan = make_plan(config, given)
+        tally.provider, tally.model = plan.candidates[0].provider, plan.candidates[0].model
+        await self._check_schema(caller, plan)
+        asked = _question(snapshot, plan) if plan.cache_seconds else ""
+        if asked and (known := await self._cache.get(caller.deployment, asked)) is not None:
+            label = model_label(caller.app, tally.provider, tally.model)
+            account = plan.account(caller, f"{tally.provider}/{label}")
+            self._ledger.count(account, {"calls": 1, "cached": 1})
+            if emit is not None:
+                await emit(known["completion"])
+            return known
+        generation = Generation(self._services, caller, snapshot, plan, tally, emit)
+        try:
+            async with (
+                asyncio.timeout(config.timeout_seconds),
+                self._slots.one(caller.app, config.max_concurrency),
+            ):
+                result = await generation.run()
+        except TimeoutError:
+            if not tally.attempts:
+                raise TooBusy(
+                    "all calls that the app may make at a time went on (`maxConcurrency`)"
+                ) from None
+            raise TimedOut(f"no answer within llm.timeoutSeconds ({config.timeout_seconds:g} s)") from None
+        if asked and _is_worth_keeping(plan, result):
+            await self._cache.put(
+                caller.deployment, asked, _as_remembered(result), plan.cache_seconds, MAX_CACHE_SECONDS
+            )
+        return result
+
+    async def _check_schema(self, caller: Caller, plan: Plan) -> None:
+        """Raises BadRequest, before anything is paid for, if answers cannot be checked against the schema."""
+        if plan.schema is None:
+            return
+        schema = hashlib.sha256(orjson.dumps(plan.schema)).digest()
+        if schema not in self._sound_schemas:
+            try:
+                mistakes = await self._checker.run(caller.app, "schema_errors", schema=plan.schema)
+            except JobFailed as error:
+                raise BadRequest(f"the outputSchema cannot be used: {error}") from None
+            if mistakes:
+                raise BadRequest(f"the outputSchema is not valid: {'; '.join(mistakes)}")
+            self._sound_schemas[schema] = None
+            if len(self._sound_schemas) > MAX_KNOWN_SCHEMAS:
+                self._sound_schemas.popitem(last=False)
+
+
+def _question(snapshot: AppSnapshot, plan: Plan) -> str:
+    first = plan.candidates[0]
+    # The rules of a scripted provider are a file, so its answers hold for the commit only.
+    answering = [first.provider, first.defined.to_json(), snapshot.commit if first.defined.file else ""]
+    return question(answering, plan.request, plan.form, plan.schema)
+
+
+def _is_worth_keeping(plan: Plan, result: dict[str, Any]) -> bool:
+    first = plan.candidates[0]
+    return (result["provider"], result["model"], result["finishReason"]) == (
+        first.provider,
+        first.model,
+        "stop",
+    )
+
+
+def _as_remembered(result: dict[str, Any]) -> dict[str, Any]:
+    nothing = {"inputTokens": 0, "outputTokens": 0}
+    return {**result, "usage": nothing, "costUsd": 0.0, "attempts": 0, "cached": True}
+
+
+def _prompt_of(given: dict[str, Any]) -> dict[str, Any]:
+    """Which prompt it was, never what it said."""
+    return {"name": given.get("promptName"), "version": given.get("promptVersion")}

@@ -1,0 +1,56 @@
+"""One Redis for all tests of language models, emptied before each; a fake provider; the tool between."""
+
+import shutil
+import ssl
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from support.fake_llm import FakeLlm
+from support.llm_desk import Desk
+from support.private_redis import PrivateRedis
+from uhlp_core import store
+from uhlp_core.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def llm_redis() -> Iterator[PrivateRedis]:
+    folder = Path(tempfile.mkdtemp(prefix="llm-"))
+    server = PrivateRedis(folder)
+    server.start()
+    yield server
+    server.kill()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def tls() -> ssl.SSLContext:
+    """A context takes as long to make as all the rest of a test."""
+    return httpx2.create_ssl_context()
+
+
+@pytest.fixture
+async def desk(
+    folder: Path, llm_redis: PrivateRedis, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Desk]:
+    monkeypatch.setattr(httpx2, "create_ssl_context", lambda: tls)
+    settings = Settings(home_dir=folder / "home", redis=llm_redis.url, private_addresses=True)
+    settings.home.create()
+    redis = store.connect(settings)
+    await redis.flushall()
+    desk = Desk(settings, redis)
+    desk.open()
+    try:
+        yield desk
+    finally:
+        await desk.tools.close()
+        await redis.aclose()
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeLlm]:
+    async with FakeLlm().serving() as server:
+        yield server

@@ -1,0 +1,182 @@
+"""Budgets hold: against races of processes, against killed ones, whatever is asked in whatever order."""
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from support.fake_llm import FakeLlm, Say
+from support.llm_desk import Desk, openai
+from support.private_redis import PrivateRedis
+from support.waiting import eventually
+from uhlp_core import keys
+from uhlp_mcp.llm import ledger as ledger_module
+from uhlp_mcp.llm.errors import NotConfigured, OverBudget, TooBusy
+from uhlp_mcp.llm.ledger import Account, Held, Ledger, Limit
+from uhlp_mcp.llm.prices import cost
+from uhlp_mcp.tools import Caller
+from uhlp_state.model import LlmProvider
+
+LIMIT = 1000
+SPENDER = Path(__file__).parents[2] / "support" / "budget_spender.py"
+
+
+def account(*limits: Limit, **more: Any) -> Account:
+    return Account("alpha", ("app|", "component|c"), limits, **more)
+
+
+async def test_racing_processes_never_exceed_a_budget(desk: Desk, llm_redis: PrivateRedis) -> None:
+    numbers = [str(number) for number in (LIMIT, 40, 30)]
+    command = [sys.executable, str(SPENDER), llm_redis.url, *numbers]
+    racing = [await asyncio.create_subprocess_exec(*command, stdout=PIPE) for _ in range(3)]
+    spent = [int((await process.communicate())[0]) for process in racing]
+    counted = (await desk.counted())["tokens"]
+    assert sum(spent) == counted
+    # A process stops when what the others hold leaves it no room, so a little may be left.
+    assert LIMIT - 3 * 40 < counted <= LIMIT
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(
+        st.tuples(st.booleans(), st.integers(0, 400), st.integers(0, 400), st.integers(0, 10)), max_size=25
+    )
+)
+async def test_used_and_held_never_exceed_the_limit(
+    desk: Desk, steps: list[tuple[bool, int, int, int]]
+) -> None:
+    await desk.redis.flushall()
+    ledger = Ledger(desk.redis)
+    limits = (Limit("app|", "tokens", LIMIT), Limit("component|c", "nanos", LIMIT))
+    held: list[Held] = []
+    used = {"tokens": 0, "nanos": 0}
+    for take, tokens, nanos, which in steps:
+        if take:
+            fits = (
+                used["tokens"] + sum(one.tokens for one in held) + tokens <= LIMIT
+                and used["nanos"] + sum(one.nanos for one in held) + nanos <= LIMIT
+            )
+            try:
+                held.append(await ledger.reserve(account(*limits), tokens, nanos, 60))
+                assert fits
+            except OverBudget:
+                assert not fits
+        elif held:
+            one = held.pop(which % len(held))
+            spent = {"tokens": min(tokens, one.tokens), "nanos": min(nanos, one.nanos)}
+            ledger.settle(one, spent)
+            used = {measure: used[measure] + spent[measure] for measure in used}
+        await ledger.close()
+        counted = await desk.counted()
+        assert {measure: counted.get(measure, 0) for measure in used} == used
+
+
+async def test_what_a_killed_process_held_is_let_go(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "GRACE_SECONDS", 0.0)
+    ledger, limited = Ledger(desk.redis), account(Limit("app|", "tokens", LIMIT))
+    await ledger.reserve(limited, LIMIT, 0, 0.05)
+    with pytest.raises(OverBudget):
+        await ledger.reserve(limited, 1, 0, 60)
+
+    async def granted() -> bool:
+        try:
+            await ledger.reserve(limited, 1, 0, 60)
+        except OverBudget:
+            return False
+        return True
+
+    await eventually(granted, "the reservation expires")
+    assert await desk.redis.hlen(keys.llm_held("alpha")) == 1
+
+
+async def test_large_sums_lose_nothing(desk: Desk) -> None:
+    ledger = Ledger(desk.redis)
+    for _ in range(3):
+        held = await ledger.reserve(account(), 0, 0, 60)
+        ledger.settle(held, {"nanos": 10**16 + 1})
+    await ledger.close()
+    assert (await desk.counted())["nanos"] == 3 * 10**16 + 3
+
+
+async def test_attempts_and_tokens_of_a_minute(desk: Desk) -> None:
+    ledger = Ledger(desk.redis)
+    few = account(attempts_per_minute=2)
+    held = await ledger.reserve(few, 10, 0, 60)
+    await ledger.reserve(few, 10, 0, 60)
+    with pytest.raises(TooBusy) as caught:
+        await ledger.reserve(few, 10, 0, 60)
+    assert 0 < (caught.value.retry_after or 0) <= 60
+    little = account(tokens_per_minute=25)
+    with pytest.raises(TooBusy):
+        await ledger.reserve(little, 10, 0, 60)
+    ledger.settle(held, {"tokens": 4})
+    await ledger.reserve(little, 10, 0, 60)
+
+
+@pytest.mark.parametrize("per", ["app", "component", "user"])
+async def test_budgets_of_apps_components_and_users(desk: Desk, fake: FakeLlm, per: str) -> None:
+    fake.otherwise = Say(usage=(100, 100))
+    budget = {"per": per, "tokens": 250}
+    await desk.configure(openai(fake.openai, budgets=[budget]))
+    mine = Caller("alpha", "alpha", component="c", user="u")
+    await desk.ask(mine)
+    with pytest.raises(OverBudget, match=rf"the day's budget of the {per}.*200 of 250 tokens") as caught:
+        await desk.ask(mine)
+    assert 0 < (caught.value.retry_after or 0) <= 24 * 3600
+    others = Caller("alpha", "alpha", component="d", user="v")
+    if per == "app":
+        with pytest.raises(OverBudget):
+            await desk.ask(others)
+    else:
+        await desk.ask(others)
+    assert len(fake.seen) == (1 if per == "app" else 2)
+
+
+@pytest.mark.parametrize("per", ["component", "user"])
+async def test_leaving_the_token_out_frees_from_no_budget(desk: Desk, fake: FakeLlm, per: str) -> None:
+    fake.otherwise = Say(usage=(100, 100))
+    await desk.configure(openai(fake.openai, budgets=[{"per": per, "tokens": 250}]))
+    await desk.ask()
+    with pytest.raises(OverBudget, match=f"budget of calls that name no {per}"):
+        await desk.ask()
+
+
+async def test_a_preview_spends_the_app_s_budget(desk: Desk, fake: FakeLlm) -> None:
+    fake.otherwise = Say(usage=(100, 100))
+    config = openai(fake.openai, budgets=[{"tokens": 250}])
+    for deployment in ("alpha", "alpha@next"):
+        await desk.configure(config, deployment)
+    await desk.ask(Caller("alpha", "alpha@next"))
+    with pytest.raises(OverBudget):
+        await desk.ask()
+
+
+async def test_a_budget_in_money_reserves_the_most_that_a_call_can_cost(desk: Desk, fake: FakeLlm) -> None:
+    # 2 USD for 1000 tokens of output: 100 tokens may cost 0.2, and the question 0.018 at most.
+    await desk.configure(openai(fake.openai, budgets=[{"usd": 0.23}]))
+    assert (await desk.ask())["costUsd"] == 0.02
+    with pytest.raises(OverBudget, match=r"0\.020000 of 0\.230000 USD.*may need 0\.218000"):
+        await desk.ask()
+    assert (await desk.ask(parameters={"max_tokens": 5}))["costUsd"] == 0.02
+
+
+async def test_a_budget_in_money_refuses_what_has_no_price(desk: Desk, fake: FakeLlm) -> None:
+    await desk.configure(openai(fake.openai, budgets=[{"usd": 5.0}]))
+    with pytest.raises(NotConfigured, match=r"price of p/other is unknown.*llm\.providers\.p\.prices"):
+        await desk.ask(model="p/other")
+    assert fake.seen == []
+
+
+def test_the_price_list_knows_public_models() -> None:
+    openai_itself = LlmProvider.model_validate({"type": "openai"})
+    assert (cost(openai_itself, "gpt-4o-mini", 1_000_000, 0) or 0) > 0
+    assert cost(openai_itself, "no-such-model", 1, 1) is None
+    assert (
+        cost(LlmProvider.model_validate({"type": "openai", "baseUrl": "https://x.example"}), "gpt-4o", 1, 1)
+        is None
+    )
