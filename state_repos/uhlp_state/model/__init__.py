@@ -21,7 +21,7 @@ from uhlp_state.model.optimization import (
     OptimizationRule,
 )
 from uhlp_state.model.pools import ExecutionMode, Isolation, PoolDefinition, ResourceLimits, SandboxPoolConfig
-from uhlp_state.model.prompts import PromptTemplate
+from uhlp_state.model.prompts import OutputFormat, PromptExample, PromptTemplate
 from uhlp_state.model.security import (
     ApiKeyDefinition,
     InterAppPermission,
@@ -52,7 +52,9 @@ __all__ = [
     "OptimizationAction",
     "OptimizationConfig",
     "OptimizationRule",
+    "OutputFormat",
     "PoolDefinition",
+    "PromptExample",
     "PromptTemplate",
     "ResourceLimits",
     "ResultFormat",
