@@ -6,8 +6,6 @@ was sent is never sent again, unless its method is idempotent and its instance i
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
-from typing import Any
 from urllib.parse import quote
 
 import orjson
@@ -70,7 +68,9 @@ async def execute(
                 continue
             connection.deadline = loop.time() + component.timeout + TIMEOUT_GRACE_SECONDS
             pool.watch()
-            reply = await connection.request(_message(component, lane, request_id, trace_id, request_data))
+            reply = await connection.request(
+                execute_message(component, lane, request_id, trace_id, request_data)
+            )
             if reply.status not in _BUSY:
                 return reply
             pool.set_aside(lane)
@@ -78,10 +78,10 @@ async def execute(
                 raise pool_busy()
         except asyncio.CancelledError:
             if connection is not None:
-                _in_background(_cancel(lane, request_id))
+                cancel_in_background(lane, request_id)
             raise
         except DeadlinePassed:
-            _in_background(_cancel(lane, request_id))
+            cancel_in_background(lane, request_id)
             raise Problem(504, "HANDLER_TIMEOUT", "the handler did not answer in time") from None
         except ConnectionLost:
             outcome, reachable = await _outcome(lane, request_id)
@@ -101,9 +101,10 @@ async def execute(
             pool.release(lane)
 
 
-def _message(
+def execute_message(
     component: Component, lane: Lane, request_id: str, trace_id: str | None, request_data: bytes
 ) -> bytes:
+    """The `/execute` request in wire form. `request_data` is JSON."""
     # Ids are checked texts without quotes or line ends, so they are joined as they are.
     body = b"".join(
         (
@@ -141,8 +142,9 @@ async def _cancel(lane: Lane, request_id: str) -> None:
         await _control(lane, "POST", "/cancel", orjson.dumps({"requestId": request_id}))
 
 
-def _in_background(work: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.create_task(work)
+def cancel_in_background(lane: Lane, request_id: str) -> None:
+    """Tell the instance that nobody waits for this request any more."""
+    task = asyncio.create_task(_cancel(lane, request_id))
     _background.add(task)  # the loop itself keeps no strong reference
     task.add_done_callback(_background.discard)
 

@@ -148,7 +148,7 @@ def _become(uid: int, gid: int) -> None:
 def _needed(config: Config) -> list[str]:
     """What an instance reads beyond the system's folders."""
     runner = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
-    return [config.trees, sys.base_prefix, runner, *config.environment]
+    return [config.trees, sys.base_prefix, runner, *config.environment, *config.templating]
 
 
 def _hide(config: Config) -> None:

@@ -11,11 +11,12 @@ from .config import Config
 from .jobs import KEPT_TREES, Jobs
 from .limits import lower
 from .output import Log
+from .prompts import Prompts
 from .server import Server
 from .workers import Workers
 
-OWN_PROCESSES = KEPT_TREES + 4
-"""The main process, its zygotes, and what comes and goes while a revision is prepared."""
+OWN_PROCESSES = KEPT_TREES + 5
+"""The main process, its zygotes, the renderer, and what comes and goes while a revision is prepared."""
 
 OWN_OPEN_FILES = 256
 """The main process's sockets and pipes, beyond eight for each request that runs."""
@@ -55,4 +56,4 @@ async def _serve(config: Config, log: Log, protection: confine.Protection, proce
         "limits": {**config.limits, "processes": processes},
     }
     engine = (Workers if config.mode == "server" else Jobs)(config, settings, log)
-    await Server(config, log, engine, protection).run()
+    await Server(config, log, engine, Prompts(config, log), protection).run()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
+from uhlp_state.model import HandlerType
 from uhlp_state.snapshot import AppSnapshot
 
 
@@ -72,13 +73,15 @@ class Lane:
     socket: str
     capacity: int
     """How many requests it takes at once."""
+    serves: HandlerType = HandlerType.JIT
+    """The components whose requests it takes."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"socket": self.socket, "capacity": self.capacity}
+        return {"socket": self.socket, "capacity": self.capacity, "serves": self.serves.value}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        return cls(document["socket"], document["capacity"])
+        return cls(document["socket"], document["capacity"], HandlerType(document["serves"]))
 
 
 @dataclass(frozen=True, slots=True)

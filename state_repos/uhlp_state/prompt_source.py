@@ -1,4 +1,4 @@
-"""A prompt file: its form, its templates and examples, and the place of each in the file (specification 8.1)."""
+"""A prompt file: its form, its templates and examples, each with its place (specification 8.1)."""
 
 from __future__ import annotations
 

@@ -117,18 +117,20 @@ class DockerBackend:
 
     def _image(self, reference: str) -> str:
         """The image to run. Raises BackendError unless it is there and has this installation's runner."""
-        ours = recipe.tag(recipe.PYTHON_RUNNER)
-        image = ours if reference == DEFAULT_IMAGE else reference
+        name = reference.removeprefix(f"{recipe.REPOSITORY}/")
+        is_ours = reference != name and name in recipe.IMAGES
+        image = recipe.tag(name) if is_ours else reference
         details = self._engine.image(image)
-        if details is None and image == ours:
+        if details is None and is_ours:
             raise BackendError(f"the image {image} of this version is not there; run `uhlp images build`")
         if details is None:
             raise BackendError(f"the image {image} is not on this machine; `docker pull` or `docker load` it")
         runner = (details["Config"]["Labels"] or {}).get(recipe.SOURCE_LABEL)
-        if runner != recipe.source_hash(recipe.PYTHON_RUNNER):
+        if runner not in [recipe.source_hash(name) for name in recipe.IMAGES]:
+            base = recipe.tag(recipe.PYTHON_RUNNER)
             raise BackendError(
                 f"the image {image} has {f'the runner {runner}' if runner else 'no runner'}, and not that of "
-                f"this version; build it again FROM {ours}, which `uhlp images build` makes"
+                f"this version; build it again FROM {base}, which `uhlp images build` makes"
             )
         return image
 

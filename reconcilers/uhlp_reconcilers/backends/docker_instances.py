@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from uhlp_core.home import Home
+from uhlp_reconcilers.images import recipe
 from uhlp_state.model.pools import ResourceLimits
 
 from . import docker_container as container
@@ -272,6 +273,7 @@ def _config(spec: InstanceSpec, folder: Path) -> Details:
         trees=container.TREES,
         folder=folder,
         libraries=[container.LIBRARIES],
+        templating=[str(container.TEMPLATING / name) for name in recipe.TEMPLATING],
         isolation={"confinedBy": "container", "tmpBytes": container.TMP_BYTES, "hidden": []},
     )
 

@@ -14,9 +14,13 @@ def runner_config(
     trees: PurePath,
     folder: PurePath,
     libraries: Sequence[str],
+    templating: Sequence[str],
     isolation: dict[str, Any],
 ) -> dict[str, Any]:
-    """The document; `trees` and `folder` are where the runner sees them, `libraries` where its own lie."""
+    """The document; `trees` and `folder` are where the runner sees them, `libraries` where its own lie.
+
+    `templating` are the folders of `recipe.TEMPLATING`'s packages as the runner sees them.
+    """
     limits = spec.limits
     return {
         "app": spec.app,
@@ -29,6 +33,7 @@ def runner_config(
         "dir": str(folder),
         "environment": [str(path) for path in spec.env_paths],
         "libraries": list(libraries),
+        "templating": list(templating),
         "limits": {
             "memoryBytes": limits.memory_bytes,
             # What its cores could do in its time, so that only a request that escaped its timeout meets it.
