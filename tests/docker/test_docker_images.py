@@ -145,7 +145,9 @@ async def test_gvisor_where_there_is_none(home: Home, backend: DockerBackend, en
 def test_the_commands(image: str) -> None:
     runner = CliRunner()
     done = runner.invoke(command, ["build"])
-    assert (done.exit_code, done.output) == (0, f"{image}  is there already\n")
+    assert done.exit_code == 0
+    assert f"{image}  is there already\n" in done.output
+    assert f"{recipe.tag(recipe.LLM_ORCHESTRATOR)}  " in done.output
     done = runner.invoke(command, ["build", "none"])
     assert done.exit_code == 2
     assert "there is no image 'none'; images: python_runner" in done.output

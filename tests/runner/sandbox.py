@@ -12,7 +12,7 @@ from uhlp_core.home import Home
 from uhlp_reconcilers.backends import procfs
 from uhlp_reconcilers.backends.process import ProcessBackend
 from uhlp_reconcilers.backends.protocol import Instance, InstanceSpec
-from uhlp_state.model.pools import ResourceLimits
+from uhlp_state.model.pools import DEFAULT_IMAGE, ResourceLimits
 
 MODES = ("interpreter", "fork", "server")
 DEADLINE = 15.0
@@ -40,7 +40,13 @@ class Sandbox:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
-    async def start(self, concurrency: int = 2, timeout_seconds: float = 5.0, **limits: Any) -> None:
+    async def start(
+        self,
+        concurrency: int = 2,
+        timeout_seconds: float = 5.0,
+        image: str = DEFAULT_IMAGE,
+        **limits: Any,
+    ) -> None:
         spec = InstanceSpec(
             instance=f"i{next(_numbers)}",
             app=self.app,
@@ -53,6 +59,7 @@ class Sandbox:
             limits=ResourceLimits.model_validate({"max_processes": 16, **limits}),
             trees=self.home.trees / self.app,
             log=self.log,
+            image=image,
         )
         self.instance = await self.backend.ensure(spec)
         await eventually(lambda: (self.instance.dir / "execute.sock").exists(), "execute.sock")

@@ -1,59 +1,20 @@
 """LLM components in a real runner: rendering, failures, bounds, streams, and what a request leaves behind."""
 
 import asyncio
-import itertools
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from runner.sandbox import Sandbox, request
+from runner.llm import Llm
+from runner.sandbox import Sandbox
 from support.fake_mcp import FakeMcp, Said, completion
 from support.waiting import eventually
 from uhlp_core.home import Home
 from uhlp_reconcilers.backends.process import ProcessBackend
-from uhlp_state.model import PromptTemplate
 
-_numbers = itertools.count(1)
 OK = {"ready": True}
-
-
-class Llm:
-    """An instance whose only components are prompts, and the tool that they call."""
-
-    def __init__(self, sandbox: Sandbox, mcp: FakeMcp) -> None:
-        self.sandbox = sandbox
-        self.mcp = mcp
-
-    async def prepare(self, tree: str = "t1", **prompts: Any) -> tuple[int, Any]:
-        listed = [
-            {
-                "componentId": name,
-                "path": f"prompts/{name}.yaml",
-                "prompt": PromptTemplate.model_validate(
-                    {"template": prompt} if isinstance(prompt, str) else prompt
-                ).to_json(),
-            }
-            for name, prompt in prompts.items()
-        ]
-        return await self.sandbox.ask("POST", "/prepare", {"tree": tree, "components": [], "prompts": listed})
-
-    def request(self, name: str, body: Any = None, request_id: str = "", **context: Any) -> dict[str, Any]:
-        found = request("unused", request_id=request_id or f"llm-{next(_numbers)}")
-        found["requestData"] = {"source": "internal", "internalDetails": {"input": body}}
-        found["context"] = {
-            **found["context"],
-            "taskDetails": {"prompt_template": f"prompts/{name}.yaml"},
-            "mcp_endpoint": f"unix:{self.mcp.path}",
-            "configuration": {"tone": "kind"},
-            "componentId": name,
-            **context,
-        }
-        return found
-
-    async def ask(self, name: str, body: Any = None, **more: Any) -> tuple[int, Any]:
-        return await self.sandbox.ask("POST", "/execute", self.request(name, body, **more))
 
 
 @pytest.fixture

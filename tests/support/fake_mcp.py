@@ -1,7 +1,6 @@
 """An MCP server on a Unix socket that answers every `tools/call` as a test says, whole or as a stream."""
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -82,12 +81,13 @@ class FakeMcp:
         work = asyncio.create_task(self._answer(request, writer))
         hangs_up = asyncio.create_task(reader.read())
         await asyncio.wait([work, hangs_up], return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            self.gone += 1
-            work.cancel()
         hangs_up.cancel()
-        with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+        if not work.done():
+            work.cancel()
+        try:
             await work
+        except (asyncio.CancelledError, ConnectionError):
+            self.gone += 1
         writer.close()
 
     async def _answer(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
