@@ -1,4 +1,4 @@
-"""Whatever a template prints stands between tags that its writer could not know, unless the repo vouches for it."""
+"""What a template prints stands between tags that no writer of a value can know, unless the repo vouches."""
 
 import re
 from typing import Any
@@ -16,13 +16,11 @@ TEMPLATES = Templates()
 FENCE = re.compile(r"<data-([0-9a-f]{16})>(.*?)</data-\1>", re.DOTALL)
 
 
-def render(template: str, input: Any = None, **more: Any) -> tuple[str, str]:
+def render(template: str, input: Any = None) -> tuple[str, str]:
     """The system text and the last message."""
-    prompt = {"system": None, "template": template, "examples": [], **more}
-    found = TEMPLATES.render(
-        prompt,
-        {"input": input, "config": {"format": "say {}", "plain": "kind", "deep": ["x"]}, "context": {}},
-    )
+    prompt = {"system": None, "template": template, "examples": []}
+    config = {"format": "say {}", "plain": "kind", "deep": ["x"]}
+    found = TEMPLATES.render(prompt, {"input": input, "config": config, "context": {}})
     return found["system"] or "", found["messages"][-1]["content"]
 
 
