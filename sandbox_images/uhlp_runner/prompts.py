@@ -18,7 +18,7 @@ from .invoking import failure_body, shape
 from .output import Label, Log
 from .rendering import RendererLost, Rendering
 from .strict import dumps
-from .tool_call import Emit, call_tool
+from .tool_call import Emit, Server, call_tool
 
 GENERATE = "core.llm.generate"
 
@@ -154,8 +154,8 @@ class Prompts:
             "promptVersion": _version(prompt),
         }
         given = {name: value for name, value in arguments.items() if value is not None}
-        endpoint, token = context.get("mcp_endpoint") or "", context.get("mcp_token")
-        generated = await call_tool(endpoint, token, GENERATE, given, emit)
+        server = Server(context.get("mcp_endpoint") or "", context.get("mcp_token"), request["requestId"])
+        generated = await call_tool(server, GENERATE, given, emit)
         if "output" not in generated:
             raise Failure(failure.LLM_UNAVAILABLE, f"{GENERATE}: its result has no output")
         return generated

@@ -5,8 +5,8 @@ A connection of its own for each call: closing it is how a call is cancelled.
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from . import failure
@@ -23,23 +23,38 @@ LINE_BYTES = RESPONSE_BYTES
 Emit = Callable[[str], Awaitable[None]]
 """Passes on one piece of progress."""
 
-_CODE = re.compile(r"([A-Z][A-Z0-9_]*): (.*)", re.DOTALL)
-"""How a failed tool's text begins where the answer has no structured code."""
+ERROR_META = "uhlp/error"
+"""In `_meta` of a failed result: {code, retryAfter?}; its text is `<code>: <message>`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The MCP server as a request's context names it, and on whose behalf it is called."""
+
+    endpoint: str
+    token: str | None
+    request_id: str
+
+    @property
+    def path(self) -> str:
+        """The socket's."""
+        path = self.endpoint.removeprefix("unix:")
+        return path[2:] if path.startswith("//") else path
 
 
 async def call_tool(
-    endpoint: str, token: str | None, name: str, arguments: dict[str, Any], emit: Emit | None = None
+    server: Server, name: str, arguments: dict[str, Any], emit: Emit | None = None
 ) -> dict[str, Any]:
     """The tool's structured content. With `emit` the call streams: its progress messages go there.
 
     Raises Failure with the tool's own code, or LLM_UNAVAILABLE where nobody answers sensibly.
     """
     try:
-        reader, writer = await asyncio.open_unix_connection(_path(endpoint), limit=LINE_BYTES)
+        reader, writer = await asyncio.open_unix_connection(server.path, limit=LINE_BYTES)
     except OSError as error:
-        raise _unavailable(f"{endpoint or 'no mcp_endpoint'}: {error}") from None
+        raise _unavailable(f"{server.endpoint or 'no mcp_endpoint'}: {error}") from None
     try:
-        writer.write(_request(name, arguments, token, is_streaming=emit is not None))
+        writer.write(_request(server, name, arguments, is_streaming=emit is not None))
         status, headers = await _head(reader)
         if headers.get("content-type", "").startswith("text/event-stream"):
             answer = await _last_event(_lines(reader, headers), emit)
@@ -52,20 +67,16 @@ async def call_tool(
     return _content(name, status, answer)
 
 
-def _path(endpoint: str) -> str:
-    path = endpoint.removeprefix("unix:")
-    return path[2:] if path.startswith("//") else path
-
-
-def _request(name: str, arguments: dict[str, Any], token: str | None, *, is_streaming: bool) -> bytes:
+def _request(server: Server, name: str, arguments: dict[str, Any], *, is_streaming: bool) -> bytes:
     params: dict[str, Any] = {"name": name, "arguments": arguments}
     if is_streaming:
         params["_meta"] = {"progressToken": 1}
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
-    authorization = f"Authorization: Bearer {token}\r\n" if token else ""
+    authorization = f"Authorization: Bearer {server.token}\r\n" if server.token else ""
     head = (
         "POST /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        f"Accept: application/json, text/event-stream\r\n{authorization}Content-Length: {len(body)}\r\n\r\n"
+        f"Accept: application/json, text/event-stream\r\nX-Request-ID: {server.request_id}\r\n"
+        f"{authorization}Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
 
@@ -133,20 +144,16 @@ def _content(name: str, status: int, answer: Any) -> dict[str, Any]:
         told = error.get("message") if isinstance(error, dict) else f"HTTP {status} without a result"
         raise _unavailable(f"{name}: {told}")
     result = answer["result"]
-    content = result.get("structuredContent")
     if not result.get("isError"):
+        content = result.get("structuredContent")
         return content if isinstance(content, dict) else {}
     text = "".join(part.get("text", "") for part in result.get("content", ()))
-    if isinstance(content, dict) and isinstance(content.get("code"), str):
-        raise Failure(content["code"], str(content.get("message") or text), _details(content))
-    told = _CODE.fullmatch(text)
-    raise Failure(told[1], told[2]) if told else _unavailable(f"{name}: {text}")
-
-
-def _details(content: dict[str, Any]) -> Any:
-    found = content.get("data", content.get("details"))
-    retry_after = content.get("retryAfter")
-    return found if retry_after is None else {"retryAfter": retry_after}
+    error = (result.get("_meta") or {}).get(ERROR_META) or {}
+    if not isinstance(error.get("code"), str):
+        raise _unavailable(f"{name}: {text}")
+    wait = error.get("retryAfter")
+    details = None if wait is None else {"retryAfter": wait}
+    raise Failure(error["code"], text.removeprefix(f"{error['code']}: "), details)
 
 
 def _unavailable(why: str) -> Failure:

@@ -60,6 +60,7 @@ async def test_a_prompt_becomes_one_call_and_its_output_the_result(llm: Llm) -> 
         "promptName": "prompts/greet.yaml",
     }
     assert "Authorization: Bearer abc\r\n" in llm.mcp.heads[0]
+    assert f"X-Request-ID: {answer['requestId']}\r\n" in llm.mcp.heads[0]
     status, answer = await llm.sandbox.ask("GET", "/readyz")
     assert answer["prepared"] == ["t1"]
     assert {"socket": "execute.sock", "capacity": 4, "serves": "LLM"} in answer["lanes"]

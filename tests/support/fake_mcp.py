@@ -19,14 +19,15 @@ class Said:
     deltas: tuple[str, ...] = ()
 
     def answer(self, ident: Any) -> dict[str, Any]:
-        failed = {"code": self.code, "message": self.message}
-        if self.retry_after is not None:
-            failed["retryAfter"] = self.retry_after
-        result = {
-            "content": [{"type": "text", "text": f"{self.code}: {self.message}"}],
-            "structuredContent": failed if self.code else self.content,
-            "isError": bool(self.code),
-        }
+        text = f"{self.code}: {self.message}" if self.code else json.dumps(self.content)
+        result: dict[str, Any] = {"content": [{"type": "text", "text": text}], "isError": bool(self.code)}
+        if self.code:
+            error = {"code": self.code, "retryAfter": self.retry_after}
+            result["_meta"] = {
+                "uhlp/error": {name: value for name, value in error.items() if value is not None}
+            }
+        else:
+            result["structuredContent"] = self.content
         return {"jsonrpc": "2.0", "id": ident, "result": result}
 
 
