@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-MEASUREMENTS = ("push_to_live", "gateway_hop", "execution_modes", "idle_cost")
+MEASUREMENTS = ("push_to_live", "gateway_hop", "execution_modes", "llm_component", "idle_cost")
 
 
 def main() -> None:
