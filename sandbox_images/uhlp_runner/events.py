@@ -1,4 +1,4 @@
-"""A streamed answer of `POST /execute`: server-sent events in chunks, begun with the first piece of text.
+"""A streamed answer of `POST /execute`: server-sent events in chunks, begun with the first of them.
 
 Until then nothing is sent, so a request that fails before it says anything fails with its own HTTP status.
 """
@@ -19,14 +19,17 @@ class Events:
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
+        self._started = False
         self.request_id = ""
-        self.started = False
+        self.wanted = False
+        """Whether the request asked for events."""
+
+    def take(self, status: int) -> bool:
+        """Whether an answer of this status goes out as the last event, and not as a response of its own."""
+        return self._started or (self.wanted and status == 200)
 
     async def delta(self, text: str) -> None:
         """Send a piece of text; waits while the reader is slow. Raises Failure where it has gone."""
-        if not self.started:
-            self.started = True
-            self._writer.write(_HEAD.format(self.request_id).encode())
         self._send(b"data: " + json.dumps({"delta": text}, ensure_ascii=False).encode())
         try:
             await self._writer.drain()
@@ -39,4 +42,7 @@ class Events:
         self._writer.write(b"0\r\n\r\n")
 
     def _send(self, event: bytes) -> None:
+        if not self._started:
+            self._started = True
+            self._writer.write(_HEAD.format(self.request_id).encode())
         self._writer.write(b"%x\r\n%b\n\n\r\n" % (len(event) + 2, event))

@@ -131,7 +131,7 @@ class Server:
                 500,
                 http1.error_body("Internal Server Error", "the runner failed; see the app's log"),
             )
-        if events.started:
+        if events.take(status):
             close = True
             events.end(status, answer)
         else:
@@ -183,7 +183,8 @@ class Server:
         self._idle.clear()
         try:
             if kind == "LLM":
-                emit = events.delta if context.get("stream") is True else None
+                events.wanted = context.get("stream") is True
+                emit = events.delta if events.wanted else None
                 status, answer = await self._prompts.execute(request, emit)
             else:
                 status, answer = await self._engine.execute(request, body)

@@ -232,6 +232,16 @@ async def test_a_stream_that_fails_before_it_speaks_is_an_ordinary_failure(llm: 
     assert (status, answer["error"]) == (500, "LLM_REFUSED")
 
 
+async def test_a_stream_without_pieces_is_a_stream_all_the_same(llm: Llm) -> None:
+    """As when the answer was kept from an earlier request."""
+    await llm.prepare(p="x")
+    reader, writer = await events(llm, llm.request("p", stream=True))
+    text = (await reader.read()).decode()
+    assert "Content-Type: text/event-stream\r\n" in text
+    assert "\r\nevent: result\ndata: {" in text
+    writer.close()
+
+
 async def test_a_stream_that_fails_later_says_so_in_its_last_event(llm: Llm) -> None:
     await llm.prepare(p="x")
     llm.mcp.script = lambda _: Said(code="LLM_INVALID_OUTPUT", message="no", deltas=("Hal",))
