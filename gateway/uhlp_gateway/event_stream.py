@@ -12,7 +12,7 @@ import httptools
 import orjson
 
 from uhlp_gateway.connection import MAX_REPLY_BYTES, ConnectionLost, Reply
-from uhlp_gateway.execute import TIMEOUT_GRACE_SECONDS, cancel_in_background, execute_message, pool_busy
+from uhlp_gateway.execute import BUSY, TIMEOUT_GRACE_SECONDS, cancel_in_background, execute_message, pool_busy
 from uhlp_gateway.http_wire import Response
 from uhlp_gateway.lanes import Lane, Pool, PoolBusy
 from uhlp_gateway.problems import REQUEST_ID_HEADER, SERVER, Problem
@@ -22,7 +22,6 @@ from uhlp_gateway.table import Component
 
 EVENTS = "text/event-stream"
 READ_BYTES = 65536
-_BUSY = frozenset({429, 503})
 _HEADERS = (("Content-Type", EVENTS), ("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
 """The last one tells a proxy in front of us to pass on each event as it comes."""
 
@@ -119,14 +118,13 @@ async def open_stream(
     Raises Problem.
     """
     give_up = pool.loop.time() + pool.limits.queue_timeout
-    deadline = pool.loop.time() + component.timeout + TIMEOUT_GRACE_SECONDS
     while True:
         try:
             lane = pool.take() or await pool.wait()
         except PoolBusy:
             raise pool_busy() from None
         message = execute_message(component.streaming(), lane, request_id, trace_id, request_data)
-        sandbox = _Sandbox(deadline)
+        sandbox = _Sandbox(pool.loop.time() + component.timeout + TIMEOUT_GRACE_SECONDS)
         stream = None
         try:
             await sandbox.send(lane.socket, message)
@@ -134,7 +132,7 @@ async def open_stream(
                 stream = EventStream(sandbox, pool, lane, component, request_id)
                 return stream
             reply = await sandbox.whole()
-            if reply.status not in _BUSY:
+            if reply.status not in BUSY:
                 return reply
             pool.set_aside(lane)
         except OSError:

@@ -26,7 +26,8 @@ RETRY_AFTER_SECONDS = 1
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
-_BUSY = frozenset({429, 503})
+BUSY = frozenset({429, 503})
+"""Statuses of an instance that takes nothing more at the moment."""
 
 _background: set["asyncio.Task[None]"] = set()
 
@@ -71,7 +72,7 @@ async def execute(
             reply = await connection.request(
                 execute_message(component, lane, request_id, trace_id, request_data)
             )
-            if reply.status not in _BUSY:
+            if reply.status not in BUSY:
                 return reply
             pool.set_aside(lane)
             if loop.time() >= give_up:

@@ -15,11 +15,6 @@ from .failure import Failure
 RESPONSE_BYTES = 16 << 20
 """Of a whole answer: a completion, as text and parsed, with room."""
 
-HEAD_BYTES = 16384
-
-LINE_BYTES = RESPONSE_BYTES
-"""Of one line of a stream; its last event holds the whole answer."""
-
 Emit = Callable[[str], Awaitable[None]]
 """Passes on one piece of progress."""
 
@@ -50,7 +45,7 @@ async def call_tool(
     Raises Failure with the tool's own code, or LLM_UNAVAILABLE where nobody answers sensibly.
     """
     try:
-        reader, writer = await asyncio.open_unix_connection(server.path, limit=LINE_BYTES)
+        reader, writer = await asyncio.open_unix_connection(server.path)
     except OSError as error:
         raise _unavailable(f"{server.endpoint or 'no mcp_endpoint'}: {error}") from None
     try:
