@@ -135,10 +135,10 @@ async def open_stream(
             if reply.status not in BUSY:
                 return reply
             pool.set_aside(lane)
-        except OSError:
-            pool.set_aside(lane)
         except TimeoutError:
             raise Problem(504, "HANDLER_TIMEOUT", "the handler did not answer in time") from None
+        except OSError:  # Nobody listens, so nothing was sent.
+            pool.set_aside(lane)
         except ConnectionLost:
             raise Problem(
                 502, "SANDBOX_LOST", "the sandbox ended before it had answered; whether it acted is unknown"

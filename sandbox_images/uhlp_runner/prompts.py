@@ -37,7 +37,7 @@ class Prompts:
         self._log = log
         self._rendering = Rendering(config, log)
         self._prompts: OrderedDict[str, dict[str, dict[str, Any]]] = OrderedDict()
-        self._running: dict[str, asyncio.Task[dict[str, Any]]] = {}
+        self._running: dict[asyncio.Task[dict[str, Any]], str] = {}
         self.served = 0
 
     @property
@@ -87,7 +87,7 @@ class Prompts:
         request_id, context = request["requestId"], request["context"]
         began = time.perf_counter()
         work = asyncio.create_task(self._generate(request, emit))
-        self._running[request_id] = work
+        self._running[work] = request_id
         try:
             generated = await self._result(work, context)
             # Only a component that says so lets an LLM choose status and headers.
@@ -100,7 +100,7 @@ class Prompts:
             self._log.write("error", "runner", f"{failed.code}: {failed.message}", label)
             return 500, failure_body(request_id, failed, time.perf_counter() - began)
         finally:
-            self._running.pop(request_id, None)
+            del self._running[work]
             self.served += 1
         milliseconds = (time.perf_counter() - began) * 1000
         return 200, b'{"requestId":%b,"resultType":"%b","data":%b,"metrics":%b}' % (
@@ -112,8 +112,10 @@ class Prompts:
 
     def cancel(self, request_id: str) -> bool:
         """Stop a request; False if there is no such request."""
-        work = self._running.get(request_id)
-        return work is not None and work.cancel()
+        meant = [work for work, running in self._running.items() if running == request_id]
+        for work in meant:
+            work.cancel()
+        return bool(meant)
 
     def close(self) -> None:
         """End the renderer."""
@@ -164,17 +166,14 @@ class Prompts:
 def _variables(request: dict[str, Any]) -> dict[str, Any]:
     """What the templates of a component see; `uhlp_state.checks.prompts` names them at push."""
     data, context = request["requestData"], request["context"]
+    # No request id: its client may have chosen it, and no prompt that holds one is ever answered from a cache.
+    told = ("appId", "componentId", "deployment")
     http = data.get("httpDetails")
     return {
         "input": http.get("json") if http else (data.get("internalDetails") or {}).get("input"),
         "httpDetails": http,
         "config": context.get("configuration") or {},
-        "context": {
-            "appId": context.get("appId"),
-            "componentId": context.get("componentId"),
-            "deployment": context.get("deployment"),
-            "requestId": request["requestId"],
-        },
+        "context": {name: context.get(name) for name in told},
     }
 
 

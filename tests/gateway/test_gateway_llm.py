@@ -186,6 +186,34 @@ async def test_a_stream_that_takes_too_long_ends_with_an_error(stage: Stage, san
     await client.close()
 
 
+async def test_a_request_that_never_answers_is_sent_once_only(stage: Stage, sandbox: Sandbox) -> None:
+    await stage.publish([llm(stream=True)], sandbox.lanes, pool={"timeoutSeconds": 0.1})
+    forever = asyncio.Event()
+
+    async def never(_: Any) -> Answer | None:
+        await forever.wait()
+        return None
+
+    sandbox.script = never
+    response = await stage.ask("POST", "/", ("X-Request-ID", "r2"))
+    assert (response.status, response.json()["code"]) == (504, "HANDLER_TIMEOUT")
+    await eventually(lambda: sandbox.cancelled == ["r2"], "the request is cancelled")
+    assert len(sandbox.requests) == 1
+    forever.set()
+
+
+async def test_a_lane_that_is_full_or_gone_is_passed_over(stage: Stage, sandbox: Sandbox) -> None:
+    dead = {"instance": "d", "socket": str(sandbox.folder / "none.sock"), "capacity": 1, "serves": "LLM"}
+    await stage.publish([llm(stream=True)], [dead, *sandbox.lanes])
+    answers = [(429, {"error": "Too Many Requests"}), stream(event(RESULT, "result"))]
+    sandbox.script = lambda _: answers.pop(0)
+    client = await stage.connect()
+    client.send(raw("POST", "/", body=b""))
+    [told] = await events_of(client)
+    assert told.startswith("event: result")
+    await client.close()
+
+
 @pytest.mark.parametrize("begun", [True, False])
 async def test_a_client_that_hangs_up_cancels_the_request_and_frees_the_lane(
     stage: Stage, sandbox: Sandbox, begun: bool
