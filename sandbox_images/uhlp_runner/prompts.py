@@ -166,7 +166,7 @@ class Prompts:
 def _variables(request: dict[str, Any]) -> dict[str, Any]:
     """What the templates of a component see; `uhlp_state.checks.prompts` names them at push."""
     data, context = request["requestData"], request["context"]
-    # No request id: its client may have chosen it, and no prompt that holds one is ever answered from a cache.
+    # Not the request's id: its client may have chosen it, and no two requests would make the same prompt.
     told = ("appId", "componentId", "deployment")
     http = data.get("httpDetails")
     return {

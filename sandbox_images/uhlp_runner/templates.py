@@ -60,9 +60,11 @@ REFUSED = (
 
 _CARRIAGE_RETURN = re.compile("\r\n?")
 _INVISIBLE = re.compile(
-    "[\0-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e0fff]"
 )
-"""Control characters, those that reorder text, and those that nobody sees and a model reads all the same."""
+"""Control characters, those that reorder text, and those that nobody sees and a model reads all the same.
+
+The joiners that scripts and emoji need (U+200C, U+200D) stay."""
 
 
 class Trusted(str):

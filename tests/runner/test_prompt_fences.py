@@ -63,7 +63,7 @@ def test_the_same_request_makes_the_same_prompt() -> None:
 
 
 def test_characters_that_nobody_sees_are_taken_out() -> None:
-    hidden = "a\0\x1b[2J\u202eb\u2066\ufeff\U000e0041c\ud800\r\nd\re\tf\u200d"
+    hidden = "a\u200b\U000e0101\0\x1b[2J\u202eb\u2066\ufeff\U000e0041c\ud800\r\nd\re\tf\u200d"
     assert fenced(render("{{ input }}", hidden)[1]) == ["a[2Jbc\nd\ne\tf\u200d"]
 
 

@@ -81,10 +81,10 @@ def _build_files(name: str) -> Iterator[tuple[str, bytes]]:
     runner = package("uhlp_runner")
     for path in sorted(runner.rglob("*.py")):
         yield f"uhlp_runner/{path.relative_to(runner)}", path.read_bytes()
-    for name in TEMPLATING:
-        folder = package(name)
+    for library in TEMPLATING:
+        folder = package(library)
         for path in sorted(folder.rglob("*.py")):
-            yield f"templating/{name}/{path.relative_to(folder)}", path.read_bytes()
+            yield f"templating/{library}/{path.relative_to(folder)}", path.read_bytes()
 
 
 def _dockerfile(name: str) -> Path:
