@@ -18,6 +18,7 @@ MEASUREMENTS = (
     "execution_modes",
     "mcp_tools_call",
     "llm_call",
+    "llm_component",
     "idle_cost",
     "container_ready",
     "docker_warm",

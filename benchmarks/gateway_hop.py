@@ -169,6 +169,7 @@ def runner_config(trees: Path, instance: Path, lanes: int) -> dict[str, Any]:
         "dir": str(instance),
         "environment": [],
         "libraries": [str(Path(orjson.__file__).parent.parent)],
+        "templating": [],
         "limits": {
             "memoryBytes": 256 * 1024 * 1024,
             "cpuSeconds": 0,
@@ -207,7 +208,11 @@ async def publish(settings: Settings, sockets: list[Path]) -> None:
         "suspended": False,
         "onDemand": False,
         "snapshot": snapshot.to_json(),
-        "pools": {"python": [{"instance": "i0", "socket": str(path), "capacity": 1} for path in sockets]},
+        "pools": {
+            "python": [
+                {"instance": "i0", "socket": str(path), "capacity": 1, "serves": "JIT"} for path in sockets
+            ]
+        },
     }
     redis = store.connect(settings)
     await redis.sadd(keys.DEPLOYMENTS, APP)

@@ -17,7 +17,7 @@ from uhlp_core import keys, store, wake
 from uhlp_core.store import UNAVAILABLE, Store
 from uhlp_gateway.lanes import Lane, Pool, PoolBusy, PoolSet
 from uhlp_gateway.problems import Problem
-from uhlp_gateway.table import Table
+from uhlp_gateway.table import Table, pool_of
 from uhlp_gateway.tables import Tables
 from uhlp_state.documents import LOAD_SECONDS, LoadDoc, PoolLoad
 
@@ -119,7 +119,13 @@ def _busy(pools: PoolSet) -> bool:
 
 
 def _measure(pools: PoolSet) -> dict[str, PoolLoad]:
-    return {name: pool.measure() for name, pool in pools.by_name.items() if pool.limits.elastic}
+    """By the pools as they are defined: lanes for code and for LLMs are of the same instances."""
+    loads: dict[str, PoolLoad] = {}
+    for key, pool in pools.by_name.items():
+        if pool.limits.elastic:
+            name, load = pool_of(key), pool.measure()
+            loads[name] = loads[name].plus(load) if name in loads else load
+    return loads
 
 
 def _reason(raw: bytes) -> str:

@@ -6,7 +6,6 @@ was sent is never sent again, unless its method is idempotent and its instance i
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -16,7 +15,7 @@ from uhlp_core.tokens import TokenCache
 from uhlp_core.unix_http import Connection, ConnectionLost, DeadlinePassed, Reply, connect, message
 from uhlp_gateway.lanes import Lane, Pool, PoolBusy
 from uhlp_gateway.problems import Problem
-from uhlp_gateway.table import Component
+from uhlp_gateway.table import Component, pool_of
 
 TIMEOUT_GRACE_SECONDS = 1.0
 """The runner ends a handler at its timeout and says so; this is how much longer we wait for that."""
@@ -30,7 +29,8 @@ RETRY_AFTER_SECONDS = 1
 POOL_BUSY = "POOL_BUSY"
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 
-_BUSY = frozenset({429, 503})
+BUSY = frozenset({429, 503})
+"""Statuses of an instance that takes nothing more at the moment."""
 
 _background: set["asyncio.Task[None]"] = set()
 
@@ -65,7 +65,6 @@ async def execute(pool: Pool, component: Component, tokens: TokenCache, job: Job
     """
     loop = pool.loop
     give_up = loop.time() + pool.limits.queue_timeout
-    origin = _origin(job) if job.user or job.depth else b""
     retried = False
     while True:
         lane = pool.take()
@@ -85,21 +84,18 @@ async def execute(pool: Pool, component: Component, tokens: TokenCache, job: Job
                 continue
             connection.deadline = loop.time() + component.timeout + TIMEOUT_GRACE_SECONDS
             pool.watch()
-            token = tokens.token(
-                component.deployment, pool.name, lane.instance.name, component.id, job.user, job.depth
-            )
-            reply = await connection.request(_message(component, lane, token, job, origin))
-            if reply.status not in _BUSY:
+            reply = await connection.request(execute_message(pool, component, tokens, lane, job))
+            if reply.status not in BUSY:
                 return reply
             pool.set_aside(lane)
             if loop.time() >= give_up:
                 raise pool_busy()
         except asyncio.CancelledError:
             if connection is not None:
-                _in_background(_cancel(lane, job.request_id))
+                cancel_in_background(lane, job.request_id)
             raise
         except DeadlinePassed:
-            _in_background(_cancel(lane, job.request_id))
+            cancel_in_background(lane, job.request_id)
             raise Problem(504, "HANDLER_TIMEOUT", "the handler did not answer in time") from None
         except ConnectionLost:
             outcome, reachable = await _outcome(lane, job.request_id)
@@ -119,7 +115,12 @@ async def execute(pool: Pool, component: Component, tokens: TokenCache, job: Job
             pool.release(lane)
 
 
-def _message(component: Component, lane: Lane, token: str, job: Job, origin: bytes) -> bytes:
+def execute_message(pool: Pool, component: Component, tokens: TokenCache, lane: Lane, job: Job) -> bytes:
+    """The `/execute` request in wire form."""
+    token = tokens.token(
+        component.deployment, pool_of(pool.name), lane.instance.name, component.id, job.user, job.depth
+    )
+    origin = _origin(job) if job.user or job.depth else b""
     # Ids and tokens are texts without quotes or line ends, so they are joined as they are.
     body = b"".join(
         (
@@ -168,8 +169,9 @@ async def _cancel(lane: Lane, request_id: str) -> None:
         await _control(lane, "POST", "/cancel", orjson.dumps({"requestId": request_id}))
 
 
-def _in_background(work: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.create_task(work)
+def cancel_in_background(lane: Lane, request_id: str) -> None:
+    """Tell the instance that nobody waits for this request any more."""
+    task = asyncio.create_task(_cancel(lane, request_id))
     _background.add(task)  # the loop itself keeps no strong reference
     task.add_done_callback(_background.discard)
 

@@ -15,8 +15,10 @@ from uhlp_core.ids import is_request_id, new_request_id
 from uhlp_core.settings import Settings
 from uhlp_gateway.access_log import CLIENT_GONE, AccessLine, AccessLog
 from uhlp_gateway.body import read_body
+from uhlp_gateway.event_stream import EventStream, takes_events
 from uhlp_gateway.execute import Job
-from uhlp_gateway.http_server import Request, Response
+from uhlp_gateway.http_server import Request
+from uhlp_gateway.http_wire import Response
 from uhlp_gateway.performer import Performer, check_admission, check_request
 from uhlp_gateway.platform_pages import PlatformPages
 from uhlp_gateway.problems import REQUEST_ID_HEADER, SERVER, Problem, printable, problem_response
@@ -36,11 +38,24 @@ _log = logging.getLogger(__name__)
 class Exchange:
     """What is known of one request so far."""
 
-    __slots__ = ("component", "detail", "path", "prefix", "request", "request_id", "table")
+    __slots__ = (
+        "component",
+        "detail",
+        "path",
+        "prefix",
+        "request",
+        "request_id",
+        "started",
+        "streams",
+        "table",
+    )
 
     def __init__(self, request: Request, request_id: str, path: str) -> None:
         self.request = request
         self.request_id = request_id
+        self.started = time.perf_counter()
+        self.streams = False
+        """Whether it is over only when its stream is."""
         self.path = path
         """Raw, with query, as the app sees it."""
         self.prefix = ""
@@ -71,7 +86,6 @@ class Front:
 
     async def handle(self, request: Request) -> Response:
         """Answer one request; raises nothing but CancelledError."""
-        started = time.perf_counter()
         given = request.header(b"x-request-id")
         request_id = given if given is not None and is_request_id(given) else new_request_id()
         exchange = Exchange(request, request_id, request.target)
@@ -91,7 +105,8 @@ class Front:
             size = len(response.body)
             return response
         finally:
-            self._account(exchange, status, size, time.perf_counter() - started)
+            if not exchange.streams:
+                self._account(exchange, status, size)
 
     def refuse(self, status: int, detail: str) -> Response:
         """The response to what is no HTTP request."""
@@ -166,12 +181,28 @@ class Front:
             body,
         )
         job = Job(exchange.request_id, _trace_id(request), data, request.method)
-        reply = await self._performer.perform(table, component, job)
+        if component.stream and takes_events(request.header(b"accept")):
+            reply = await self._performer.begin(table, component, job)
+            if isinstance(reply, EventStream):
+                return self._follow(exchange, reply)
+        else:
+            reply = await self._performer.perform(table, component, job)
         try:
             return respond(reply, component.response_schema, exchange.request_id)
         except BadResult as error:
             exchange.detail = str(error)
             raise error.problem() from None
+
+    def _follow(self, exchange: Exchange, stream: EventStream) -> Response:
+        """Answer with a stream; the request is counted when that has ended."""
+
+        def ended() -> None:
+            exchange.detail = stream.detail
+            self._account(exchange, stream.status or CLIENT_GONE, stream.size)
+
+        exchange.streams = True
+        stream.on_end = ended
+        return stream.response()
 
     def _problem(self, exchange: Exchange, problem: Problem) -> Response:
         return problem.response(
@@ -180,7 +211,8 @@ class Front:
             close=problem.status in (408, 413),
         )
 
-    def _account(self, exchange: Exchange, status: int, size: int, seconds: float) -> None:
+    def _account(self, exchange: Exchange, status: int, size: int) -> None:
+        seconds = time.perf_counter() - exchange.started
         table, component = exchange.table, exchange.component
         if table is None:
             return

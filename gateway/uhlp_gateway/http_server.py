@@ -10,14 +10,14 @@ It exists because the gateway's work per request is small: a general server woul
 
 import asyncio
 import contextlib
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from email.utils import formatdate
-from http import HTTPStatus
 from typing import cast
 
 import httptools
+
+from uhlp_gateway import http_wire
+from uhlp_gateway.http_wire import Pieces, Response
 
 MAX_TARGET_BYTES = 16 * 1024
 """Of the request line; browsers and proxies stop at about half of it."""
@@ -47,8 +47,6 @@ LINGER_SECONDS = 2.0
 
 SWEEP_SECONDS = 1.0
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_WITHOUT_BODY = frozenset({204, 304})
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 
 
 class BodyTooLarge(Exception):
@@ -61,19 +59,6 @@ class BodyBroken(Exception):
 
 class BodyStalled(Exception):
     """The body stopped arriving."""
-
-
-class Response:
-    """What the handler answers. `Content-Length`, `Date` and `Connection` are the server's to add."""
-
-    __slots__ = ("body", "close", "headers", "status")
-
-    def __init__(self, status: int, headers: list[tuple[str, str]], body: bytes = b"") -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-        self.close = False
-        """End the connection after this response."""
 
 
 class Request:
@@ -91,6 +76,7 @@ class Request:
         "keep_alive",
         "method",
         "raw_headers",
+        "takes_chunks",
         "target",
     )
 
@@ -102,6 +88,7 @@ class Request:
         raw_headers: list[tuple[bytes, bytes]],
         headers: dict[bytes, bytes],
         keep_alive: bool,
+        takes_chunks: bool,
     ) -> None:
         self.method = method
         self.target = target
@@ -111,6 +98,8 @@ class Request:
         self.headers = headers
         """The first value by lower-case name."""
         self.keep_alive = keep_alive
+        self.takes_chunks = takes_chunks
+        """Whether a body may come in chunks: since HTTP/1.1."""
         self.complete = False
         self.broken = False
         self._connection = connection
@@ -364,6 +353,7 @@ class HttpConnection(asyncio.Protocol):
             self._raw_headers,
             self._headers,
             self._parser.should_keep_alive() and version == "1.1",
+            version == "1.1",
         )
         self._receiving = request
         self._queue.append(request)
@@ -390,7 +380,10 @@ class HttpConnection(asyncio.Protocol):
                 response = await self._server.handler(request)
                 self._queue.popleft()
                 keep = request.keep_alive and not response.close and not self._server.closing
-                self._send(response, head=request.method == "HEAD", keep=keep)
+                if response.pieces is None:
+                    self._send(response, head=request.method == "HEAD", keep=keep)
+                else:
+                    keep = await self._stream(request, response, response.pieces, keep=keep)
                 if not request.complete:
                     self._resume()
                     keep = await request.skip_body(LINGER_SECONDS) and keep
@@ -414,17 +407,36 @@ class HttpConnection(asyncio.Protocol):
     def _send(self, response: Response, *, head: bool, keep: bool) -> None:
         if self._transport is None:
             return
-        status, body = response.status, response.body
-        text = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n"
-        for name, value in response.headers:
-            text += f"{name}: {value}\r\n"
-        if status in _WITHOUT_BODY:
-            body = b""
-        else:
-            text += f"Content-Length: {len(body)}\r\n"
-        text += _date_line() + ("\r\n" if keep else "Connection: close\r\n\r\n")
-        data = text.encode("utf-8", "surrogateescape")
+        body = response.body
+        framing = f"Content-Length: {len(body)}\r\n"
+        if response.status in http_wire.WITHOUT_BODY:
+            body, framing = b"", ""
+        data = http_wire.head(response.status, response.headers, framing, keep=keep)
         self._transport.write(data if head or not body else data + body)
+
+    async def _stream(self, request: Request, response: Response, pieces: Pieces, *, keep: bool) -> bool:
+        """Send a body piece by piece, none before the client has taken those before it.
+
+        Whether the connection can be kept: without chunks its end is the end of the body.
+        """
+        framing = "Transfer-Encoding: chunked\r\n" if request.takes_chunks else ""
+        keep = keep and request.takes_chunks
+        try:
+            self._write(http_wire.head(response.status, response.headers, framing, keep=keep))
+            if request.method != "HEAD":
+                async for piece in pieces:
+                    self._write(http_wire.chunk(piece) if request.takes_chunks else piece)
+                    if self._drained is not None:
+                        await self._until_drained()
+                if request.takes_chunks:
+                    self._write(http_wire.LAST_CHUNK)
+        finally:
+            await pieces.aclose()
+        return keep
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
 
     async def _until_drained(self) -> None:
         """Wait for a client that reads slowly; one that does not read at all is cut off."""
@@ -485,15 +497,3 @@ class _TooMuch(Exception):
         super().__init__(detail)
         self.status = status
         self.detail = detail
-
-
-_date: tuple[int, str] = (0, "")
-
-
-def _date_line() -> str:
-    """The Date header, made once a second."""
-    global _date
-    now = int(time.time())
-    if _date[0] != now:
-        _date = (now, f"Date: {formatdate(now, usegmt=True)}\r\n")
-    return _date[1]

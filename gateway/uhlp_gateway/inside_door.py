@@ -22,7 +22,8 @@ from uhlp_core.ids import child_request_id, is_request_id, new_request_id
 from uhlp_gateway.access_log import CLIENT_GONE, AccessLine, AccessLog
 from uhlp_gateway.body import read_body
 from uhlp_gateway.execute import POOL_BUSY, Job
-from uhlp_gateway.http_server import HttpServer, Request, Response
+from uhlp_gateway.http_server import HttpServer, Request
+from uhlp_gateway.http_wire import Response
 from uhlp_gateway.performer import Performer, check_admission, check_request
 from uhlp_gateway.problems import Problem, problem_response
 from uhlp_gateway.respond import BadResult, respond_inside

@@ -9,7 +9,9 @@ from typing import Any
 from uhlp_core.tokens import TokenCache
 from uhlp_core.unix_http import Reply
 from uhlp_gateway.demand import Demand
+from uhlp_gateway.event_stream import EventStream, open_stream
 from uhlp_gateway.execute import Job, execute
+from uhlp_gateway.lanes import Pool
 from uhlp_gateway.problems import Problem
 from uhlp_gateway.schemas import SchemaCheck
 from uhlp_gateway.table import Component, Table
@@ -27,7 +29,23 @@ class Performer:
 
     async def perform(self, table: Table, component: Component, job: Job) -> Reply:
         """The runner's answer. Raises Problem."""
-        if component.handler_type is not HandlerType.JIT:
+        pool = await self._pool(table, component)
+        sent = time.perf_counter()
+        reply = await execute(pool, component, self._tokens, job)
+        component.metrics.execute.add(time.perf_counter() - sent)
+        return reply
+
+    async def begin(self, table: Table, component: Component, job: Job) -> Reply | EventStream:
+        """The runner's answer as it comes, or as a whole where it ended before it spoke. Raises Problem."""
+        pool = await self._pool(table, component)
+        sent = time.perf_counter()
+        reply = await open_stream(pool, component, self._tokens, job)
+        component.metrics.execute.add(time.perf_counter() - sent)
+        return reply
+
+    async def _pool(self, table: Table, component: Component) -> Pool:
+        """The component's pool, awake."""
+        if component.handler_type is HandlerType.WORKFLOW:
             raise Problem(
                 501,
                 "HANDLER_TYPE_NOT_AVAILABLE",
@@ -36,10 +54,7 @@ class Performer:
         pool = self._tables.pools[table.deployment].by_name[component.pool]
         if table.on_demand and not pool.awake:
             pool.release(await self._demand.hold(table, pool))
-        sent = time.perf_counter()
-        reply = await execute(pool, component, self._tokens, job)
-        component.metrics.execute.add(time.perf_counter() - sent)
-        return reply
+        return pool
 
 
 def check_admission(table: Table) -> None:

@@ -6,7 +6,8 @@ from html import escape
 
 from uhlp_core.settings import LOOPBACK, Settings
 from uhlp_gateway import metrics
-from uhlp_gateway.http_server import Request, Response
+from uhlp_gateway.http_server import Request
+from uhlp_gateway.http_wire import Response
 from uhlp_gateway.problems import REQUEST_ID_HEADER, SERVER, Problem
 from uhlp_gateway.tables import Tables
 

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from uhlp_core.errors import UhlpError
-from uhlp_gateway.http_server import Response
+from uhlp_gateway.http_wire import Response
 
 CONTENT_TYPE = "application/problem+json"
 SERVER = "uhlp"
@@ -34,6 +34,10 @@ class Problem(UhlpError):
         self.status = status
         self.headers = headers or {}
         self.extra = extra or {}
+
+    def document(self, request_id: str, instance: str) -> dict[str, Any]:
+        """The problem document. `instance` is the path that was asked for."""
+        return _document(self.status, self.code, str(self), request_id, instance, self.extra)
 
     def response(self, request_id: str, instance: str, *, close: bool = False) -> Response:
         """The response to send. `instance` is the path that was asked for."""
@@ -61,16 +65,7 @@ def problem_response(
     close: bool = False,
 ) -> Response:
     """A problem document as a response; `close` ends the connection after it."""
-    document = {
-        "type": "about:blank",
-        "title": _title(status),
-        "status": status,
-        "detail": detail,
-        "instance": printable(instance),
-        "code": code,
-        "requestId": request_id,
-        **(extra or {}),
-    }
+    document = _document(status, code, detail, request_id, instance, extra or {})
     sent = [
         *(headers or {}).items(),
         ("Content-Type", CONTENT_TYPE),
@@ -81,6 +76,21 @@ def problem_response(
     response = Response(status, sent, orjson.dumps(document))
     response.close = close
     return response
+
+
+def _document(
+    status: int, code: str, detail: str, request_id: str, instance: str, extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "type": "about:blank",
+        "title": _title(status),
+        "status": status,
+        "detail": detail,
+        "instance": printable(instance),
+        "code": code,
+        "requestId": request_id,
+        **extra,
+    }
 
 
 def printable(text: str) -> str:

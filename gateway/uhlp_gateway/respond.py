@@ -4,7 +4,9 @@ What a handler returned is untrusted: it may set headers, but not frame the mess
 speak for the connection. What went wrong inside a sandbox is told by its code only.
 """
 
+import math
 import re
+import time
 from base64 import b64decode
 from functools import lru_cache
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import orjson
 
 from uhlp_core.unix_http import Reply
-from uhlp_gateway.http_server import Response
+from uhlp_gateway.http_wire import Response
 from uhlp_gateway.problems import REQUEST_ID_HEADER, SERVER, Problem
 from uhlp_gateway.schemas import SchemaCheck
 
@@ -49,7 +51,24 @@ _HANDLER_ERRORS = {
     "HANDLER_NOT_FOUND": (500, "the handler's script or function is missing in this revision"),
     "HANDLER_IMPORT_FAILED": (500, "the handler's script cannot be imported"),
     "CANCELLED": (503, "the request was cancelled"),
+    "PROMPT_FAILED": (500, "the prompt's template failed"),
+    "PROMPT_TOO_LARGE": (413, "the request makes a prompt that is too large"),
+    "LLM_NOT_CONFIGURED": (503, "no LLM is configured for this app"),
+    "LLM_RATE_LIMITED": (429, "the LLM takes no more requests for now"),
+    "LLM_OVER_BUDGET": (429, "the budget for the LLM is used up for today"),
+    "LLM_REFUSED": (422, "the LLM refused to answer"),
+    "LLM_INVALID_OUTPUT": (502, "the LLM's answer does not have the form that the prompt asks for"),
+    "LLM_TIMEOUT": (504, "the LLM did not answer in time"),
+    "LLM_UNAVAILABLE": (503, "the LLM cannot be reached"),
+    "LLM_BAD_REQUEST": (500, "the LLM's provider does not take this request"),
 }
+DAY_SECONDS = 86400
+_RETRY_AFTER = {"LLM_RATE_LIMITED": 10, "LLM_OVER_BUDGET": DAY_SECONDS, "LLM_UNAVAILABLE": 5}
+"""Seconds that a client is told to wait where nobody knows better. A budget begins anew at midnight UTC."""
+
+SCRIPTED = ("X-LLM-Scripted", "true")
+"""Says of an answer that no LLM wrote it: it comes from the rules of the app's scripted provider."""
+
 _SEE_LOG = "; the app's log says more under this requestId"
 
 
@@ -70,12 +89,16 @@ def respond(reply: Reply, schema: SchemaCheck | None, request_id: str) -> Respon
 
     Raises Problem, and BadResult with what is wrong with the result.
     """
-    kind, data = _result(reply)
+    kind, data, metrics = _result(reply)
     if kind == "httpResponse":
-        return _http_response(data, schema, request_id)
-    _check(schema, data)
-    headers = [("Content-Type", JSON), ("Server", SERVER), (REQUEST_ID_HEADER, request_id)]
-    return Response(200, headers, orjson.dumps(data))
+        response = _http_response(data, schema, request_id)
+    else:
+        _check(schema, data)
+        headers = [("Content-Type", JSON), ("Server", SERVER), (REQUEST_ID_HEADER, request_id)]
+        response = Response(200, headers, orjson.dumps(data))
+    if metrics is not None and metrics.get("scripted") is True:
+        response.headers.append(SCRIPTED)
+    return response
 
 
 def respond_inside(reply: Reply, schema: SchemaCheck | None, request_id: str) -> Response:
@@ -83,7 +106,7 @@ def respond_inside(reply: Reply, schema: SchemaCheck | None, request_id: str) ->
 
     Raises Problem, and BadResult with what is wrong with the result.
     """
-    kind, data = _result(reply)
+    kind, data, _ = _result(reply)
     if kind == "httpResponse":
         _http_response(data, schema, request_id)
     else:
@@ -92,8 +115,23 @@ def respond_inside(reply: Reply, schema: SchemaCheck | None, request_id: str) ->
     return Response(200, headers, orjson.dumps({"resultType": kind, "data": data}))
 
 
-def _result(reply: Reply) -> tuple[str, Any]:
-    """The resultType and data of a runner's answer; raises Problem or BadResult."""
+def streamed_result(reply: Reply, schema: SchemaCheck | None) -> dict[str, Any]:
+    """What a client is told at the end of a stream: the result, and what the runner says of the LLM.
+
+    Raises Problem, and BadResult with what is wrong with the result.
+    """
+    kind, data, metrics = _result(reply)
+    if kind == "httpResponse":
+        raise BadResult("a stream cannot end in an httpResponse")
+    _check(schema, data)
+    return {"result": data, "llm": metrics}
+
+
+def _result(reply: Reply) -> tuple[str, Any, dict[str, Any] | None]:
+    """The resultType and data of a runner's answer, and what it says of the LLM that was asked.
+
+    Raises Problem or BadResult.
+    """
     try:
         result = orjson.loads(reply.body)
     except ValueError:
@@ -101,21 +139,37 @@ def _result(reply: Reply) -> tuple[str, Any]:
     if not isinstance(result, dict):
         raise BadResult("the sandbox's answer is not a JSON object")
     if reply.status != 200:
-        raise handler_problem(result.get("error"))
+        raise handler_problem(result)
     kind, data = result.get("resultType"), result.get("data")
     if kind == "error":
         raise _application_error(data)
     if kind not in ("generic", "httpResponse", "workflowStep"):
         raise BadResult(f"unknown resultType {kind!r}")
-    return kind, data
+    metrics = result.get("metrics")
+    llm = metrics.get("llm") if isinstance(metrics, dict) else None
+    return kind, data, llm if isinstance(llm, dict) else None
 
 
-def handler_problem(code: object) -> Problem:
-    """The problem for a runner's error code; an unknown one tells nothing."""
+def handler_problem(failure: dict[str, Any]) -> Problem:
+    """The problem for what a runner answers of a failed request; an unknown code tells nothing."""
+    code = failure.get("error")
     if not isinstance(code, str) or code not in _HANDLER_ERRORS:
         return Problem(500, "SANDBOX_ERROR", f"the sandbox failed{_SEE_LOG}")
     status, detail = _HANDLER_ERRORS[code]
-    return Problem(status, code, detail + _SEE_LOG)
+    headers = {"Retry-After": str(_retry_after(code, failure))} if code in _RETRY_AFTER else None
+    return Problem(status, code, detail + _SEE_LOG, headers=headers)
+
+
+def _retry_after(code: str, failure: dict[str, Any]) -> int:
+    """Seconds to wait before asking again: what the LLM's provider said, or what the code means."""
+    data = failure.get("data")
+    details = data.get("details") if isinstance(data, dict) else None
+    told = details.get("retryAfter") if isinstance(details, dict) else None
+    if isinstance(told, int | float) and 0 <= told <= DAY_SECONDS:
+        return max(1, math.ceil(told))
+    if code == "LLM_OVER_BUDGET":
+        return DAY_SECONDS - int(time.time()) % DAY_SECONDS
+    return _RETRY_AFTER[code]
 
 
 def _application_error(data: Any) -> Problem:

@@ -10,7 +10,8 @@ import re
 from collections import OrderedDict
 from urllib.parse import unquote_to_bytes
 
-from uhlp_gateway.http_server import Request, Response
+from uhlp_gateway.http_server import Request
+from uhlp_gateway.http_wire import Response
 from uhlp_gateway.problems import REQUEST_ID_HEADER, SERVER, Problem
 from uhlp_gateway.table import Table
 

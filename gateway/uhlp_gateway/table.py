@@ -40,10 +40,13 @@ class Component:
     deployment: str
     handler_type: HandlerType
     pool: str
+    """The lanes that take its requests; see `pool_key`."""
     timeout: float
     """Seconds that its handler may run."""
     context: bytes
     """The context's JSON without its opening brace: per request only what varies is put before it."""
+    stream: bool
+    """Whether it answers as server-sent events where the client takes them."""
     request_schema: SchemaCheck | None
     response_schema: SchemaCheck | None
     metrics: ComponentMetrics
@@ -53,6 +56,10 @@ class Component:
         context = orjson.loads(b"{" + self.context)
         context["timeoutMs"] = round(seconds * 1000)
         return replace(self, timeout=seconds, context=orjson.dumps(context)[1:])
+
+    def streaming(self) -> Self:
+        """The same component, asked to answer in pieces."""
+        return replace(self, context=b'"stream":true,' + self.context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +82,9 @@ class Table:
     ui: Mapping[str, UiFile]
     ui_root: Path
     limits: Mapping[str, PoolLimits]
+    """By pool, as `Component.pool` names it."""
     lanes: Mapping[str, tuple[tuple[str, Lane], ...]]
-    """By pool: (instance, lane)."""
+    """By pool, as `Component.pool` names it: (instance, lane)."""
     metrics: ComponentMetrics
     """Of requests that reach no component."""
 
@@ -112,10 +120,37 @@ def build(document: Mapping[str, Any], home: Home) -> Table:
         routes=RouteTable(routes),
         ui=snapshot.ui,
         ui_root=home.trees / deployment.app / snapshot.tree / "state" / "ui",
-        limits={name: _limits(pool, doc.on_demand) for name, pool in snapshot.pools.items()},
-        lanes=doc.pools,
+        limits={
+            pool_key(name, kind): _limits(pool, doc.on_demand)
+            for name, pool in snapshot.pools.items()
+            for kind in _kinds(snapshot, name)
+        },
+        lanes={
+            pool_key(name, kind): tuple(item for item in lanes if item[1].serves is kind)
+            for name, lanes in doc.pools.items()
+            for kind in _kinds(snapshot, name)
+        },
         metrics=component_metrics(deployment.id, NO_COMPONENT),
     )
+
+
+def pool_key(pool: str, kind: HandlerType) -> str:
+    """What the gateway calls the lanes of a pool that serve one type of component.
+
+    Each type waits in a queue of its own, so that slow LLMs hold up no code in the same pool.
+    """
+    return pool if kind is HandlerType.JIT else f"{pool}/{kind}"
+
+
+def pool_of(key: str) -> str:
+    """The pool behind what `pool_key` made."""
+    return key.partition("/")[0]
+
+
+def _kinds(snapshot: AppSnapshot, pool: str) -> set[HandlerType]:
+    """The types of the components in a pool; JIT where there is none."""
+    used = {each.handler_type for each in snapshot.components if each.target_pool_name == pool}
+    return used or {HandlerType.JIT}
 
 
 def _limits(pool: PoolDefinition, on_demand: bool) -> PoolLimits:
@@ -151,9 +186,10 @@ def _component(
         id=definition.component_id,
         deployment=deployment.id,
         handler_type=definition.handler_type,
-        pool=definition.target_pool_name,
+        pool=pool_key(definition.target_pool_name, definition.handler_type),
         timeout=timeout,
         context=orjson.dumps(context)[1:],
+        stream=definition.stream,
         request_schema=_schema(compiled, definition.request_schema),
         response_schema=_schema(compiled, definition.response_schema),
         metrics=component_metrics(deployment.id, definition.component_id),

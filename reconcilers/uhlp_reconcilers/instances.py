@@ -7,12 +7,13 @@ import asyncio
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from uhlp_reconcilers.backends.protocol import Instance
 from uhlp_reconcilers.outcome import Retry
 from uhlp_reconcilers.runner_client import RunnerUnreachable, ask
 from uhlp_state.documents import InstanceDoc, Lane
+from uhlp_state.model import ComponentDefinition, HandlerType
 from uhlp_state.snapshot import AppSnapshot
 
 START_SECONDS = 20.0
@@ -93,7 +94,11 @@ async def become_ready(held: Held) -> None:
             if status == 200:
                 # The runner names its sockets within its folder, which it may see under another path.
                 held.lanes = tuple(
-                    Lane(str(held.instance.dir / lane["socket"]), lane["capacity"])
+                    Lane(
+                        str(held.instance.dir / lane["socket"]),
+                        lane["capacity"],
+                        HandlerType(lane["serves"]),
+                    )
                     for lane in answer["lanes"]
                 )
                 held.prepared = tuple(answer["prepared"])
@@ -108,19 +113,26 @@ async def become_ready(held: Held) -> None:
 
 
 async def prepare(held: Held, snapshot: AppSnapshot) -> None:
-    """Have the runner import a revision's handlers. Raises RevisionRefused, or Retry without an answer."""
+    """Have the runner import a revision's handlers and read its prompts.
+
+    Raises RevisionRefused, or Retry without an answer.
+    """
     if snapshot.tree in held.prepared:
         return
+    own = [each for each in snapshot.components if each.target_pool_name == held.instance.pool]
     components = [
         {
             "componentId": component.component_id,
             "script": component.task_details["script"],
             "function": component.task_details["function"],
         }
-        for component in snapshot.components
-        if component.handler_type == "JIT" and component.target_pool_name == held.instance.pool
+        for component in own
+        if component.handler_type is HandlerType.JIT
     ]
-    body = {"tree": snapshot.tree, "components": components}
+    prompts = [
+        _with_prompt(component, snapshot) for component in own if component.handler_type is HandlerType.LLM
+    ]
+    body = {"tree": snapshot.tree, "components": components, "prompts": prompts}
     try:
         status, answer = await ask(held.socket, "POST", "/prepare", body, timeout=PREPARE_SECONDS)
     except RunnerUnreachable as error:
@@ -137,6 +149,15 @@ async def prepare(held: Held, snapshot: AppSnapshot) -> None:
         )
     else:
         raise Retry("PrepareFailed", f"{held.instance.instance}: /prepare answered {status}")
+
+
+def _with_prompt(component: ComponentDefinition, snapshot: AppSnapshot) -> dict[str, Any]:
+    path = component.task_details["prompt_template"]
+    return {
+        "componentId": component.component_id,
+        "path": path,
+        "prompt": snapshot.prompts[path].to_json(),
+    }
 
 
 async def is_healthy(held: Held) -> bool:

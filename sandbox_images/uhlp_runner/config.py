@@ -50,6 +50,8 @@ class Config:
     """Folders of packages that handlers may import beyond the standard library."""
     libraries: tuple[str, ...]
     """Folders where the runner itself finds `orjson`; handlers' import path does not have them."""
+    templating: tuple[str, ...]
+    """Folders of the packages that templates are rendered with, Jinja2 and what it needs."""
     limits: dict[str, int]
     isolation: Isolation
 
@@ -86,6 +88,7 @@ def load(path: str) -> Config:
             dir=document["dir"],
             environment=tuple(document["environment"]),
             libraries=tuple(document["libraries"]),
+            templating=tuple(document["templating"]),
             limits=limits,
             isolation=Isolation(
                 container=isolation.get("confinedBy") == "container",

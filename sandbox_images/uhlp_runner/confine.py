@@ -193,7 +193,7 @@ def _needed(config: Config) -> list[str]:
     """What an instance reads beyond the system's folders."""
     runner = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
     node = [os.path.dirname(config.node)] if config.node else []  # noqa: PTH120
-    return [config.trees, sys.base_prefix, runner, *node, *config.environment]
+    return [config.trees, sys.base_prefix, runner, *node, *config.environment, *config.templating]
 
 
 def _hide(config: Config) -> None:

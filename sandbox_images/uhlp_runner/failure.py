@@ -14,6 +14,9 @@ OUTPUT_LIMIT_EXCEEDED = "OUTPUT_LIMIT_EXCEEDED"
 RESULT_NOT_SERIALISABLE = "RESULT_NOT_SERIALISABLE"
 RESULT_FORMAT_MISMATCH = "RESULT_FORMAT_MISMATCH"
 CANCELLED = "CANCELLED"
+PROMPT_FAILED = "PROMPT_FAILED"
+PROMPT_TOO_LARGE = "PROMPT_TOO_LARGE"
+LLM_UNAVAILABLE = "LLM_UNAVAILABLE"
 
 _ABORTS = (4, 5, 6)
 """SIGILL, SIGTRAP, SIGABRT: how a runtime ends itself."""
@@ -29,12 +32,13 @@ _MEMORY_WORDS = (
 
 
 class Failure(Exception):
-    """A request that failed for a reason the caller is told: HTTP 500 with this code and message."""
+    """A request that failed for a reason the caller is told: HTTP 500 with this code, message and details."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, details: object = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.details = details
 
 
 def timed_out(timeout_ms: float) -> Failure:

@@ -328,10 +328,11 @@ def failure_body(request_id: str, failed: Failure, seconds: float = 0.0, calls: 
     """The body of a request that failed, HTTP 500: its typed error where a caller of either kind looks."""
     message = dumps(failed.message.encode(errors="replace").decode())
     code = dumps(failed.code)
-    return b'{"requestId":%b,"resultType":"error","data":{"code":%b,"message":%b,"details":null},' % (
+    return b'{"requestId":%b,"resultType":"error","data":{"code":%b,"message":%b,"details":%b},' % (
         dumps(request_id),
         code,
         message,
+        dumps(failed.details),
     ) + b'"error":%b,"details":%b,"metrics":{"execution_time_ms":%.3f,"mcp_calls":%b}}' % (
         code,
         message,

@@ -52,7 +52,7 @@ class Jobs:
     @property
     def lanes(self) -> list[dict[str, Any]]:
         """As `GET /readyz` answers them."""
-        return [{"socket": "execute.sock", "capacity": self._config.concurrency}]
+        return [{"socket": "execute.sock", "capacity": self._config.concurrency, "serves": "JIT"}]
 
     @property
     def served(self) -> int:

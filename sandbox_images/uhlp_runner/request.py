@@ -26,10 +26,15 @@ class Malformed(ValueError):
     """The body is not what specification 2.4 says: HTTP 400 with this text."""
 
 
-def parse(body: bytes, header_id: str | None = None) -> dict[str, Any]:
+PROMPT = "prompt_template"
+"""The key of `taskDetails` that makes a request one of an LLM component."""
+
+
+def parse(body: bytes, header_id: str | None = None, *, prompts: bool = False) -> dict[str, Any]:
     """The request in `body`, with `requestData.httpDetails.json` filled in where the client sent JSON.
 
-    `header_id` is the X-Request-ID header. Raises Malformed.
+    `header_id` is the X-Request-ID header. With `prompts` a request may name a prompt instead of a function.
+    Raises Malformed.
     """
     try:
         request = loads(body)
@@ -44,10 +49,12 @@ def parse(body: bytes, header_id: str | None = None) -> dict[str, Any]:
             type(data) is dict
             and data["source"] in SOURCES
             and type(context["tree"]) is str
-            and type(task["script"]) is str
-            and type(task["function"]) is str
+            and (
+                (prompts and type(task.get(PROMPT)) is str)
+                or (type(task["script"]) is str and type(task["function"]) is str)
+            )
         )
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise Malformed(f"missing or of the wrong type: {error}; see specification 2.4") from None
     if not is_sound:
         raise Malformed("requestData needs a source; context needs tree, taskDetails.script and .function")

@@ -12,10 +12,12 @@ from urllib.parse import parse_qs, urlsplit
 from . import children, failure, http1, leftovers
 from .config import Config
 from .confine import Protection
+from .events import Events
 from .failure import Failure
 from .http1 import BadRequest
 from .output import Log
-from .request import Malformed, loads, parse
+from .prompts import Prompts
+from .request import PROMPT, Malformed, loads, parse
 
 LISTEN_BACKLOG = 128
 
@@ -44,12 +46,15 @@ class Engine(Protocol):
 class Server:
     """Answers on `execute.sock` until it is drained."""
 
-    def __init__(self, config: Config, log: Log, engine: Engine, protection: Protection) -> None:
+    def __init__(
+        self, config: Config, log: Log, engine: Engine, prompts: Prompts, protection: Protection
+    ) -> None:
         self._config = config
         self._log = log
         self._engine = engine
+        self._prompts = prompts
         self._protection = protection
-        self._busy = 0
+        self._busy = {"JIT": 0, "LLM": 0}
         self._draining = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -70,6 +75,7 @@ class Server:
         server.close()
         sweeping.cancel()
         await self._engine.close()
+        self._prompts.close()
 
     async def _sweep(self) -> None:
         """End processes that outlived the handler that started them, once handlers have run."""
@@ -95,6 +101,7 @@ class Server:
         """Read one request and answer it; False if the connection is to be closed."""
         request_id = None
         close = True
+        events = Events(writer)
         try:
             try:
                 head = (await reader.readuntil(b"\r\n\r\n"))[:-2]
@@ -112,7 +119,7 @@ class Server:
                 body = await reader.readexactly(http1.content_length(lowered))
             close = http1.header(head, lowered, b"connection") == "close"
             status, answer, request_id = await self._answer(
-                line[0].decode(), line[1].decode(), body, request_id
+                line[0].decode(), line[1].decode(), body, request_id, events
             )
         except BadRequest as error:
             status, answer = error.status, http1.error_body(http1.REASONS[error.status], str(error))
@@ -124,16 +131,20 @@ class Server:
                 500,
                 http1.error_body("Internal Server Error", "the runner failed; see the app's log"),
             )
-        writer.write(http1.response(status, answer, request_id, close))
+        if events.take(status):
+            close = True
+            events.end(status, answer)
+        else:
+            writer.write(http1.response(status, answer, request_id, close))
         await writer.drain()
         return not close
 
     async def _answer(
-        self, method: str, target: str, body: bytes, request_id: str | None
+        self, method: str, target: str, body: bytes, request_id: str | None, events: Events
     ) -> tuple[int, bytes, str | None]:
         url = urlsplit(target)
         if (method, url.path) == ("POST", "/execute"):
-            return await self._execute(body, request_id)
+            return await self._execute(body, request_id, events)
         door = self._DOORS.get((method, url.path))
         if door is None:
             known = url.path == "/execute" or any(path == url.path for _, path in self._DOORS)
@@ -152,24 +163,34 @@ class Server:
         status, answer = await door(self, document if method == "POST" else parse_qs(url.query))
         return status, json.dumps(answer).encode(), request_id
 
-    async def _execute(self, body: bytes, request_id: str | None) -> tuple[int, bytes, str | None]:
+    async def _execute(
+        self, body: bytes, request_id: str | None, events: Events
+    ) -> tuple[int, bytes, str | None]:
         try:
-            request = parse(body, request_id)
+            request = parse(body, request_id, prompts=True)
         except Malformed as error:
             return 400, http1.error_body("Bad Request", str(error)), request_id
-        request_id = request["requestId"]
+        request_id = events.request_id = request["requestId"]
         if self._draining.is_set():
             return 503, http1.error_body("Service Unavailable", "this instance is draining"), request_id
-        if self._busy >= self._config.concurrency:
-            why = f"{self._busy} requests are running, which is this instance's concurrency"
+        context = request["context"]
+        kind = "LLM" if PROMPT in context["taskDetails"] else "JIT"
+        # Each kind has its own room: what waits for an LLM keeps no handler from running.
+        if self._busy[kind] >= self._config.concurrency:
+            why = f"{self._busy[kind]} {kind} requests are running, which is this instance's concurrency"
             return 429, http1.error_body("Too Many Requests", why), request_id
-        self._busy += 1
+        self._busy[kind] += 1
         self._idle.clear()
         try:
-            status, answer = await self._engine.execute(request, body)
+            if kind == "LLM":
+                events.wanted = context.get("stream") is True
+                emit = events.delta if events.wanted else None
+                status, answer = await self._prompts.execute(request, emit)
+            else:
+                status, answer = await self._engine.execute(request, body)
         finally:
-            self._busy -= 1
-            if not self._busy:
+            self._busy[kind] -= 1
+            if not any(self._busy.values()):
                 self._idle.set()
         return status, answer, request_id
 
@@ -180,19 +201,28 @@ class Server:
                 {name: component[name] for name in ("componentId", "script", "function")}
                 for component in document["components"]
             ]
+            prompts = [
+                {name: prompt[name] for name in ("componentId", "path", "prompt")}
+                for prompt in document.get("prompts", ())
+            ]
         except (KeyError, TypeError) as error:
             return 400, {"error": "Bad Request", "details": f"missing or of the wrong type: {error}"}
-        problems = await self._engine.prepare(tree, components)
-        if problems:
-            return 422, {"error": failure.HANDLER_IMPORT_FAILED, "details": problems}
-        return 200, {"ready": True}
+        problems = await self._prompts.check(prompts)
+        # A pool that only asks LLMs keeps no process warm for handlers.
+        if not problems and (components or not prompts):
+            problems = await self._engine.prepare(tree, components)
+        if not problems:
+            if prompts:
+                self._prompts.keep(tree, prompts)
+            return 200, {"ready": True}
+        return 422, {"error": failure.HANDLER_IMPORT_FAILED, "details": problems}
 
     async def _readyz(self, _: Any) -> tuple[int, Any]:
         if self._draining.is_set():
             return 503, {"error": "Service Unavailable", "details": "draining"}
         return 200, {
-            "lanes": self._engine.lanes,
-            "prepared": self._engine.prepared,
+            "lanes": [*self._engine.lanes, self._prompts.lane],
+            "prepared": list(dict.fromkeys([*self._engine.prepared, *self._prompts.prepared])),
             "protection": {"inForce": self._protection.in_force, "missing": self._protection.missing},
         }
 
@@ -203,7 +233,7 @@ class Server:
         request_id = document.get("requestId") if isinstance(document, dict) else None
         if not isinstance(request_id, str):
             return 400, {"error": "Bad Request", "details": "requestId must be text"}
-        if not self._engine.cancel(request_id):
+        if not (self._engine.cancel(request_id) or self._prompts.cancel(request_id)):
             return 404, {"error": "Not Found", "details": f"no request {request_id!r} is running"}
         return 200, {"cancelled": True}
 
@@ -217,8 +247,8 @@ class Server:
     async def _stats(self, _: Any) -> tuple[int, Any]:
         usage = leftovers.usage(os.getpid())
         return 200, {
-            "active": self._engine.active,
-            "served": self._engine.served,
+            "active": self._engine.active + self._prompts.active,
+            "served": self._engine.served + self._prompts.served,
             "rssBytes": usage.rss_bytes,
             "cpuSeconds": usage.cpu_seconds,
             "children": usage.processes - 1,

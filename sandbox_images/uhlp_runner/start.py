@@ -14,12 +14,13 @@ from .limits import lower
 from .nodes import NODE_THREADS, SPARES, Node
 from .oom import OomKills
 from .output import Log
+from .prompts import Prompts
 from .server import Server
 from .workers import Workers
 from .zygotes import Python
 
-OWN_PROCESSES = KEPT_TREES + 4
-"""The main process, its zygotes, and what comes and goes while a revision is prepared."""
+OWN_PROCESSES = KEPT_TREES + 5
+"""The main process, its zygotes, the renderer, and what comes and goes while a revision is prepared."""
 
 OWN_NODES = KEPT_TREES * SPARES + 2
 """The processes of JavaScript that wait for a request, and what comes and goes, likewise."""
@@ -73,4 +74,4 @@ async def _serve(
     engine = (
         Workers(config, language, log, kills) if config.mode == "server" else Jobs(config, language, kills)
     )
-    await Server(config, log, engine, protection).run()
+    await Server(config, log, engine, Prompts(config, log), protection).run()

@@ -208,7 +208,7 @@ class Workers:
     @property
     def lanes(self) -> list[dict[str, Any]]:
         """As `GET /readyz` answers them."""
-        return [{"socket": lane.name, "capacity": 1} for lane in self._lanes]
+        return [{"socket": lane.name, "capacity": 1, "serves": "JIT"} for lane in self._lanes]
 
     @property
     def prepared(self) -> list[str]:

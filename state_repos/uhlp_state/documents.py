@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
+from uhlp_state.model import HandlerType
 from uhlp_state.snapshot import AppSnapshot
 
 LOAD_SECONDS = 10.0
@@ -80,13 +81,15 @@ class Lane:
     socket: str
     capacity: int
     """How many requests it takes at once."""
+    serves: HandlerType = HandlerType.JIT
+    """The components whose requests it takes."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"socket": self.socket, "capacity": self.capacity}
+        return {"socket": self.socket, "capacity": self.capacity, "serves": self.serves.value}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
-        return cls(document["socket"], document["capacity"])
+        return cls(document["socket"], document["capacity"], HandlerType(document["serves"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +267,20 @@ class PoolLoad:
     """Seconds."""
     rejected: int
     """Requests refused because the queue was full, or they had waited too long."""
+
+    def plus(self, other: "PoolLoad") -> "PoolLoad":
+        """The load of both together."""
+        waits = self.waits + other.waits
+        waited = self.waits * self.average_wait + other.waits * other.average_wait
+        return PoolLoad(
+            used=self.used or other.used,
+            active=self.active + other.active,
+            waiting=self.waiting + other.waiting,
+            waits=waits,
+            average_wait=waited / waits if waits else 0.0,
+            longest_wait=max(self.longest_wait, other.longest_wait),
+            rejected=self.rejected + other.rejected,
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {

@@ -108,6 +108,14 @@ class Code(StrEnum):
         "DEPENDENCY_SOURCE",
         "A dependency names where it comes from, or sets an option; that is the operator's to say.",
     )
+    # Prompts
+    TEMPLATE_SYNTAX = "TEMPLATE_SYNTAX", "A prompt's template is not valid Jinja2."
+    TEMPLATE_REFUSED = "TEMPLATE_REFUSED", "A template uses a part of Jinja2 that prompts do not have."
+    TEMPLATE_UNKNOWN_NAME = (
+        "TEMPLATE_UNKNOWN_NAME",
+        "A template uses a filter, a test or a variable that does not exist.",
+    )
+    EXAMPLE_INVALID = "EXAMPLE_INVALID", "A prompt's example does not fit its own outputSchema."
     # The platform's rules
     QUOTA_EXCEEDED = "QUOTA_EXCEEDED", "The app asks for more than the platform gives one app."
     IMAGE_NOT_ALLOWED = "IMAGE_NOT_ALLOWED", "A pool's image is not on the platform's list."

@@ -14,6 +14,7 @@ from uhlp_state.model import (
     OptimizationConfig,
     Policy,
     PoolDefinition,
+    PromptTemplate,
     SecurityConfig,
     ToolDefinition,
 )
@@ -43,6 +44,8 @@ class AppSnapshot:
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
     schemas: Mapping[str, Any] = field(default_factory=dict)
     """JSON Schemas by path relative to `state/`: `schemas/note.json`."""
+    prompts: Mapping[str, PromptTemplate] = field(default_factory=dict)
+    """Prompts by path relative to `state/`: `prompts/summary.yaml`."""
     ui: Mapping[str, UiFile] = field(default_factory=dict)
     """Static files by path relative to `state/ui/`."""
     shipped_policies: tuple[str, ...] = ()
@@ -93,6 +96,7 @@ class AppSnapshot:
             "security": self.security.to_json(),
             "optimization": self.optimization.to_json(),
             "schemas": dict(self.schemas),
+            "prompts": {path: prompt.to_json() for path, prompt in self.prompts.items()},
             "ui": {path: {"blob": file.blob, "size": file.size} for path, file in self.ui.items()},
             "shippedPolicies": list(self.shipped_policies),
             "policies": {name: policy.to_json() for name, policy in self.policies.items()},
@@ -117,6 +121,7 @@ class AppSnapshot:
             security=SecurityConfig.model_validate(data["security"]),
             optimization=OptimizationConfig.model_validate(data["optimization"]),
             schemas=data["schemas"],
+            prompts={path: PromptTemplate.model_validate(prompt) for path, prompt in data["prompts"].items()},
             ui={path: UiFile(**file) for path, file in data["ui"].items()},
             shipped_policies=tuple(data["shippedPolicies"]),
             policies={name: Policy.model_validate(policy) for name, policy in data["policies"].items()},

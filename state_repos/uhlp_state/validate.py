@@ -14,8 +14,8 @@ from uhlp_state.checks.dependencies import check_dependencies
 from uhlp_state.checks.llm import check_llm
 from uhlp_state.checks.parts import Files, Part
 from uhlp_state.checks.pools import check_pools
-from uhlp_state.checks.prompts import check_prompts
-from uhlp_state.checks.references import CODE, SCHEMAS, STATE
+from uhlp_state.checks.prompts import check_component_prompts, check_prompts
+from uhlp_state.checks.references import CODE, PROMPTS, SCHEMAS, STATE
 from uhlp_state.checks.routes import check_routes
 from uhlp_state.checks.tools import check_tools
 from uhlp_state.checks.tree import check_tree
@@ -173,6 +173,7 @@ def _check_all(files: Files, parts: _Parts, app: str, platform: PlatformDefiniti
     check_prompts(files)
     if parts.registry is not None:
         check_components(files, parts.registry, pools, workflows)
+        check_component_prompts(files, parts.registry)
         check_routes(files, parts.registry)
     check_dependencies(files)
 
@@ -210,6 +211,11 @@ def _snapshot(
         security=parts.security.model if parts.security else SecurityConfig(),
         optimization=parts.optimization.model if parts.optimization else OptimizationConfig(),
         schemas={path.removeprefix(STATE): files.schema(path) for path in files.under(SCHEMAS, ".json")},
+        prompts={
+            path.removeprefix(STATE): source.prompt
+            for path in files.under(PROMPTS, ".yaml")
+            if (source := files.prompt(path)) is not None
+        },
         ui={
             path.removeprefix(UI): UiFile(files[path].blob, files[path].size) for path in files.under(UI, "")
         },

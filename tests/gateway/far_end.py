@@ -32,6 +32,7 @@ class Sandbox:
         self.folder = folder / name
         self.sockets = [self.folder / f"w{number}.sock" for number in range(lanes)]
         self.capacity = capacity
+        self.serves = "JIT"
         self.script: Script = lambda request: generic({"ok": True})
         self.requests: list[dict[str, Any]] = []
         self.heads: list[str] = []
@@ -43,7 +44,8 @@ class Sandbox:
     @property
     def lanes(self) -> list[dict[str, Any]]:
         return [
-            {"instance": self.name, "socket": str(path), "capacity": self.capacity} for path in self.sockets
+            {"instance": self.name, "socket": str(path), "capacity": self.capacity, "serves": self.serves}
+            for path in self.sockets
         ]
 
     async def start(self) -> None:

@@ -197,7 +197,7 @@ async def test_schemas_of_requests(stage: Stage, sandbox: Sandbox) -> None:
 
 
 async def test_a_component_that_this_release_cannot_run(stage: Stage, sandbox: Sandbox) -> None:
-    await stage.publish([route("/", handlerType="LLM", taskDetails={})], sandbox.lanes)
+    await stage.publish([route("/", handlerType="WORKFLOW", taskDetails={})], sandbox.lanes)
     assert (await stage.ask("GET", "/")).status == 501
 
 

@@ -62,7 +62,12 @@ async def test_requests_spread_over_instances(stage: Stage, sandbox: Sandbox) ->
 
 
 async def test_a_lane_that_cannot_be_reached_is_passed_over(stage: Stage, sandbox: Sandbox) -> None:
-    dead = {"instance": "dead", "socket": str(stage.folder / "dead" / "w0.sock"), "capacity": 1}
+    dead = {
+        "instance": "dead",
+        "socket": str(stage.folder / "dead" / "w0.sock"),
+        "capacity": 1,
+        "serves": "JIT",
+    }
     await stage.publish([route("/", "POST")], [dead, *sandbox.lanes])
     for _ in range(5):
         assert (await stage.ask("POST", "/", body=b"")).status == 200

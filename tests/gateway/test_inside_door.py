@@ -139,7 +139,7 @@ async def test_the_input_is_checked(stage: Stage, sandbox: Sandbox, door: Door) 
 
 
 async def test_what_cannot_be_called(stage: Stage, sandbox: Sandbox, door: Door) -> None:
-    await stage.publish([HELPER, {"componentId": "prompt", "handlerType": "LLM"}], sandbox.lanes)
+    await stage.publish([HELPER, {"componentId": "prompt", "handlerType": "WORKFLOW"}], sandbox.lanes)
     await stage.publish([{"componentId": "theirs"}], sandbox.lanes, deployment="other")
     of_another_app, of_nobody = await door.invoke("theirs"), await door.invoke("nobody")
     assert of_another_app[0] == of_nobody[0] == 404

@@ -54,6 +54,7 @@ class Sandbox:
         isolation: Isolation = Isolation.AUTO,
         mounts: tuple[Mount, ...] = (),
         env_paths: tuple[Path, ...] = (),
+        image: str = "",
         **limits: Any,
     ) -> None:
         spec = InstanceSpec(
@@ -71,7 +72,7 @@ class Sandbox:
             isolation=isolation,
             mounts=mounts,
             env_paths=env_paths,
-            image=NODE_IMAGE if self.language == "javascript" else DEFAULT_IMAGE,
+            image=image or (NODE_IMAGE if self.language == "javascript" else DEFAULT_IMAGE),
         )
         self.instance = await self.backend.ensure(spec)
         await eventually(lambda: (self.instance.dir / "execute.sock").exists(), "execute.sock")

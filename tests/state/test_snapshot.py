@@ -28,6 +28,7 @@ def snapshot():
             "state/component_registry.yaml": OVERRIDDEN,
             "state/security_config.yaml": "userRoles: {admin: {permissions: [write]}}",
             "state/optimization_config.yaml": RULES,
+            "state/prompts/sum.yaml": "template: '{{ input }}'\nexamples: [{input: {input: a}, output: b}]",
             "state/schemas/deep/note.json": '{"type": "object", "default": null}',
             "state/tools/greet.yaml": "{name: greet, description: Says hello., component: hello}",
             "state/tools/ask.yaml": "{name: app.ask, description: Asks., component: hello}",
@@ -40,10 +41,11 @@ def snapshot():
 
 
 def test_what_it_holds(snapshot):
-    assert (snapshot.app, snapshot.commit, snapshot.tree, snapshot.files) == ("demo", "c1", "t1", 11)
+    assert (snapshot.app, snapshot.commit, snapshot.tree, snapshot.files) == ("demo", "c1", "t1", 12)
     assert [tool.full_name for tool in snapshot.tools] == ["app.ask", "app.greet"]
     assert list(snapshot.pools) == ["python"]
     assert snapshot.schemas == {"schemas/deep/note.json": {"type": "object", "default": None}}
+    assert snapshot.prompts["prompts/sum.yaml"].examples[0].output == "b"
     assert snapshot.ui == {
         "index.html": UiFile("8caaf90f826ad377e458ecf21d6a33d1b78520a9", 3),
         "css/style.css": UiFile("e69de29bb2d1d6434b8b29ae775ad8c2e48c5391", 0),
@@ -52,7 +54,7 @@ def test_what_it_holds(snapshot):
 
 def test_the_way_through_json_changes_nothing(snapshot):
     plain = snapshot.to_json()
-    keys = "app commit tree definition components security optimization schemas ui"
+    keys = "app commit tree definition components security optimization schemas prompts ui"
     assert list(plain) == [*keys.split(), "shippedPolicies", "policies", "tools", "files", "environments"]
     again = AppSnapshot.from_json(orjson.loads(orjson.dumps(plain)))
     assert again == snapshot

@@ -184,6 +184,7 @@ def _config(limits: Limits, own: Path, hidden: Path, network: bool) -> dict[str,
         "dir": str(own),
         "environment": [],
         "libraries": [],
+        "templating": [],
         "limits": {
             "memoryBytes": limits.memory_bytes,
             "cpuSeconds": int(limits.seconds) + 1,

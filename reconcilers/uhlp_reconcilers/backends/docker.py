@@ -118,19 +118,20 @@ class DockerBackend:
     def _image(self, reference: str) -> str:
         """The image to run. Raises BackendError unless it is there and has this installation's runner."""
         named = recipe.named(reference)
-        name = named or recipe.PYTHON_RUNNER
-        ours = recipe.tag(name)
-        image = ours if named else reference
+        # One of somebody else's may be built on either of these.
+        fitting = (named,) if named else (recipe.PYTHON_RUNNER, recipe.LLM_ORCHESTRATOR)
+        image = recipe.tag(named) if named else reference
         details = self._engine.image(image)
         if details is None and named:
             raise BackendError(f"the image {image} of this version is not there; run `uhlp images build`")
         if details is None:
             raise BackendError(f"the image {image} is not on this machine; `docker pull` or `docker load` it")
         runner = (details["Config"]["Labels"] or {}).get(recipe.SOURCE_LABEL)
-        if runner != recipe.source_hash(name):
+        if runner not in [recipe.source_hash(one) for one in fitting]:
+            base = recipe.tag(fitting[0])
             raise BackendError(
                 f"the image {image} has {f'the runner {runner}' if runner else 'no runner'}, and not that of "
-                f"this version; build it again FROM {ours}, which `uhlp images build` makes"
+                f"this version; build it again FROM {base}, which `uhlp images build` makes"
             )
         return image
 

@@ -23,6 +23,9 @@ LOG = PurePosixPath("/uhlp/app.log")
 """Where a container sees its app's trees and its app's log. Its instance's folder it sees where that is on
 the host: requests name `mcp.sock` by that path."""
 
+TEMPLATING = PurePosixPath("/opt/uhlp/templating")
+"""Where every image has the packages that prompts are rendered with."""
+
 LIBRARIES = "/usr/lib/python3/dist-packages"
 """Where Debian puts Python packages, of which the runner uses `orjson` if it is there."""
 

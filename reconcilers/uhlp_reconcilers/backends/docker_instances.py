@@ -300,6 +300,7 @@ def _config(spec: InstanceSpec, folder: Path) -> Details:
         folder=folder,
         libraries=[container.LIBRARIES],
         node=node_program.NAME,
+        templating=[str(container.TEMPLATING / name) for name in recipe.TEMPLATING],
         isolation={
             "confinedBy": "container",
             "tmpBytes": container.TMP_BYTES,

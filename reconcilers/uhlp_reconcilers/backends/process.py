@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from uhlp_core.home import Home
+from uhlp_reconcilers.images import recipe
 from uhlp_state.model.pools import Language, ResourceLimits
 
 from . import node_program, pidfd, procfs
@@ -228,6 +229,7 @@ def _config(spec: InstanceSpec, folder: Path, home: Path, uid: int | None) -> di
         trees=spec.trees.resolve(),
         folder=folder,
         libraries=runner_libraries(),
+        templating=[str(recipe.package(name).resolve()) for name in recipe.TEMPLATING],
         node=node_program.path() if spec.language is Language.JAVASCRIPT else "",
         isolation={"uid": uid, "gid": uid, "tmpBytes": TMP_BYTES, "hidden": [str(home)]},
     )

@@ -15,11 +15,13 @@ def runner_config(
     folder: PurePath,
     libraries: Sequence[str],
     node: str,
+    templating: Sequence[str],
     isolation: dict[str, Any],
 ) -> dict[str, Any]:
     """The document; `trees` and `folder` are where the runner sees them, `libraries` where its own lie.
 
-    `node` is the path of Node.js, or a name to look for; not looked at unless the language is JavaScript.
+    `templating` are the folders of `recipe.TEMPLATING`'s packages as the runner sees them. `node` is the path
+    of Node.js, or a name to look for; not looked at unless the language is JavaScript.
     """
     limits = spec.limits
     return {
@@ -35,6 +37,7 @@ def runner_config(
         "dir": str(folder),
         "environment": [str(path) for path in spec.env_paths],
         "libraries": list(libraries),
+        "templating": list(templating),
         "limits": {
             "memoryBytes": limits.memory_bytes,
             # What its cores could do in its time, so that only a request that escaped its timeout meets it.

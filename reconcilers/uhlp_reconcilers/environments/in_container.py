@@ -17,7 +17,7 @@ from uhlp_reconcilers.backends.docker_engine import Details, Engine
 from uhlp_reconcilers.backends.protocol import BackendError
 from uhlp_reconcilers.backends.users import INSTALLER_UID
 from uhlp_reconcilers.images import recipe
-from uhlp_state.model.pools import DEFAULT_IMAGE, NODE_IMAGE, Language
+from uhlp_state.model.pools import OWN_IMAGES, Language
 
 from .commands import RECIPE, Command, Places, command, tool
 from .installer import CORES, MAX_OPEN_FILES, MAX_PROCESSES, MAX_SECONDS, MEMORY_BYTES, Order, Running, Work
@@ -63,7 +63,7 @@ class InContainer:
         if image not in self._targets:
             details = self._details(self._image(image))
             base = details["Config"]["Labels"][recipe.BASE_LABEL]
-            fitted = base if image in (DEFAULT_IMAGE, NODE_IMAGE) else details["Id"]
+            fitted = base if image in OWN_IMAGES else details["Id"]
             digest = hashlib.sha256(fitted.encode()).hexdigest()[:12]
             self._targets[image] = f"docker-{digest}-{RECIPE}"
         return self._targets[image]

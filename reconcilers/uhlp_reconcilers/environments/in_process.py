@@ -115,5 +115,11 @@ def configuration(order: Order, work: Work, lent: Path, home: Home, uid: int) ->
     }
     libraries = runner_libraries()
     return runner_config(
-        spec, trees=work.box, folder=work.box, libraries=libraries, node="", isolation=isolation
+        spec,
+        trees=work.box,
+        folder=work.box,
+        libraries=libraries,
+        node="",
+        templating=(),
+        isolation=isolation,
     )

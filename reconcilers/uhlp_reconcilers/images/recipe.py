@@ -35,6 +35,7 @@ class Recipe:
 
 PYTHON_RUNNER = "python_runner"
 NODE_RUNNER = "node_runner"
+LLM_ORCHESTRATOR = "llm_orchestrator"
 
 IMAGES = {
     PYTHON_RUNNER: Recipe(sources=("*.py",)),
@@ -43,8 +44,12 @@ IMAGES = {
         packages=("nodejs",),
         official=("node", "22-bookworm-slim", "/usr/local/bin/node"),
     ),
+    LLM_ORCHESTRATOR: Recipe(sources=("*.py",)),
 }
 """Every image of the platform; each has a folder with its Dockerfile."""
+
+TEMPLATING = ("jinja2", "markupsafe")
+"""Packages that the runner renders prompts with: pure Python, half a megabyte, the installation's own."""
 
 REPOSITORY = "uhlp"
 
@@ -120,19 +125,24 @@ def _inputs(name: str) -> Iterator[tuple[str, bytes]]:
 
 def _build_files(name: str) -> Iterator[tuple[str, bytes]]:
     yield "Dockerfile", _dockerfile(name).read_bytes()
-    runner = _package("uhlp_runner")
+    runner = package("uhlp_runner")
     found = {path for pattern in IMAGES[name].sources for path in runner.rglob(pattern)}
     for path in sorted(found):
         yield f"uhlp_runner/{path.relative_to(runner)}", path.read_bytes()
+    for library in TEMPLATING:
+        folder = package(library)
+        for path in sorted(folder.rglob("*.py")):
+            yield f"templating/{library}/{path.relative_to(folder)}", path.read_bytes()
 
 
 def _dockerfile(name: str) -> Path:
     """A wheel carries the images' folders inside this package; in a checkout they lie beside the runner."""
     packed = Path(__file__).parent / "_assets" / name / "Dockerfile"
-    return packed if packed.is_file() else _package("uhlp_runner").parent / name / "Dockerfile"
+    return packed if packed.is_file() else package("uhlp_runner").parent / name / "Dockerfile"
 
 
-def _package(name: str) -> Path:
+def package(name: str) -> Path:
+    """The folder of an installed package. Raises UhlpError."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise UhlpError(f"the package {name} is not installed; install uhlp again")

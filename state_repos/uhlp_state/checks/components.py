@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from uhlp_state.checks.parts import Files, Part
 from uhlp_state.checks.references import check_function, check_language, check_prompt, check_schema
-from uhlp_state.model import ComponentDefinition, ComponentRegistry, HandlerType
+from uhlp_state.model import ComponentDefinition, ComponentRegistry, HandlerType, ResultFormat
 from uhlp_state.model.pools import DEFAULT_IMAGE, NODE_IMAGE, Language
 from uhlp_state.problems import Code, did_you_mean, quoted
 from uhlp_state.yaml_source import YamlPath
@@ -51,8 +51,27 @@ def check_components(
         ):
             if schema is not None:
                 check_schema(files, registry, (*at, key), schema)
+        if component.stream:
+            _check_stream(files, registry, at, component)
         if _check_task_keys(files, registry, at, component):
             _check_task(files, registry, at, component, pools or {}, workflows)
+
+
+def _check_stream(
+    files: Files, registry: Part[ComponentRegistry], at: YamlPath, component: ComponentDefinition
+) -> None:
+    """Only an LLM's answer comes in pieces, and a stream has begun before a status could be chosen."""
+    place = (*at, "stream")
+    if component.handler_type is not HandlerType.LLM:
+        message = f"a {component.handler_type} component does not stream"
+        problem = registry.problem(place, Code.BAD_VALUE, message, "remove `stream`", key=True)
+    elif component.expected_result_format is ResultFormat.HTTP_RESPONSE:
+        message = "a stream cannot be an httpResponse, which chooses its own status"
+        remedy = "remove `stream`, or expectedResultFormat"
+        problem = registry.problem(place, Code.BAD_VALUE, message, remedy, key=True)
+    else:
+        return
+    files.problems.append(problem)
 
 
 def _check_task_keys(

@@ -10,6 +10,7 @@ from uhlp_state.decode import Decoded, parse_model
 from uhlp_state.model import Model
 from uhlp_state.parse_cache import ParseCache, Parsed
 from uhlp_state.problems import Code, Problem
+from uhlp_state.prompt_source import PromptSource, parse_prompt
 from uhlp_state.python_source import parse_python
 from uhlp_state.schema_source import parse_schema
 from uhlp_state.tree_source import TreeEntry, TreeSource
@@ -68,6 +69,11 @@ class Files:
         self._models.add(path)
         decoded: Decoded[M] | None = self._read(path, kind.__name__, lambda data: parse_model(kind, data))
         return Part(decoded.model, path, decoded.document) if decoded else None
+
+    def prompt(self, path: str) -> PromptSource | None:
+        """The file as a prompt with what its templates need; None if it is missing or has problems."""
+        self._models.add(path)
+        return self._read(path, "prompt", parse_prompt)
 
     def check_yaml(self, path: str) -> None:
         """The file must be YAML, of any content. Nothing to do for a file that was read as a model."""

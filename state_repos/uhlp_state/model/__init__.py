@@ -38,7 +38,7 @@ from uhlp_state.model.optimization import (
 )
 from uhlp_state.model.policies import Policy, PolicyAction, PolicyEvent, PolicyRule, ShippedPolicy
 from uhlp_state.model.pools import ExecutionMode, Isolation, PoolDefinition, ResourceLimits, SandboxPoolConfig
-from uhlp_state.model.prompts import PromptTemplate
+from uhlp_state.model.prompts import OutputFormat, PromptExample, PromptTemplate
 from uhlp_state.model.security import (
     ApiKeyDefinition,
     InterAppPermission,
@@ -78,11 +78,13 @@ __all__ = [
     "OptimizationAction",
     "OptimizationConfig",
     "OptimizationRule",
+    "OutputFormat",
     "Policy",
     "PolicyAction",
     "PolicyEvent",
     "PolicyRule",
     "PoolDefinition",
+    "PromptExample",
     "PromptTemplate",
     "ResourceLimits",
     "ResultFormat",

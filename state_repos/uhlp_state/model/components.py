@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from uhlp_state.model.base import Model, any_case, refusal
+from uhlp_state.model.base import Flag, Model, any_case, refusal
 from uhlp_state.problems import Code
 from uhlp_state.routes import RouteError, RoutePattern
 
@@ -75,6 +75,8 @@ class ComponentDefinition(Model):
     expected_result_format: Annotated[ResultFormat, *any_case(ResultFormat)] | None = None
     """`generic`: any result is data, answered as JSON. `httpResponse`: a result without `statusCode` is a
     failure. Without it the result's shape decides."""
+    stream: Flag = False
+    """True answers as server-sent events while the LLM writes, to clients that take them; LLM only."""
     route_matcher: RouteMatcher | None = None
     """The HTTP requests that it answers; none if it is called by other means only."""
     configuration_overrides: dict[str, JsonValue] = Field(default_factory=dict)

@@ -16,7 +16,8 @@ from uhlp_state.problems import Code, quoted
 
 DEFAULT_IMAGE = "uhlp/python_runner"
 NODE_IMAGE = "uhlp/node_runner"
-OWN_IMAGES = (DEFAULT_IMAGE, NODE_IMAGE)
+LLM_IMAGE = "uhlp/llm_orchestrator"
+OWN_IMAGES = (DEFAULT_IMAGE, NODE_IMAGE, LLM_IMAGE)
 """What every platform allows, since it brings them."""
 
 MIN_MEMORY = 16 * 1024 * 1024

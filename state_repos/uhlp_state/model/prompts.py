@@ -1,10 +1,36 @@
-"""Prompt templates (specification 8.1), as far as they can be checked without rendering them."""
+"""Prompts: what is asked of an LLM, and what its answer must be like (specification 8.1)."""
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import Annotated
+
 from pydantic import Field, JsonValue
 
-from uhlp_state.model.base import Model, Name
+from uhlp_state.model.base import Count, Model, Name, any_case
+
+MAX_TEMPLATE = 200_000
+"""Characters of a template, and of a system text: a few times what a person would review."""
+MAX_EXAMPLES = 50
+"""Each is sent with every request, and paid for."""
+
+
+class OutputFormat(StrEnum):
+    """What an answer is read as."""
+
+    TEXT = "text"
+    JSON = "json"
+    YAML = "yaml"
+    XML = "xml"
+
+
+class PromptExample(Model):
+    """One example of a good answer, shown to the LLM as an earlier turn of the conversation."""
+
+    input: dict[str, JsonValue]
+    """The template's variables by name, over those of the request."""
+    output: JsonValue
+    """The answer to that input; anything but a string is shown as JSON."""
 
 
 class PromptTemplate(Model):
@@ -16,11 +42,23 @@ class PromptTemplate(Model):
     """The LLM model, instead of the app's."""
     parameters: dict[str, JsonValue] = Field(default_factory=dict)
     """Parameters of the call: `temperature`, `max_tokens`, …"""
-    template: str = Field(min_length=1)
+    system: str | None = Field(default=None, min_length=1, max_length=MAX_TEMPLATE)
+    """Instructions that stand above the conversation; a Jinja2 template like `template`."""
+    template: str = Field(min_length=1, max_length=MAX_TEMPLATE)
     """The prompt's text, a Jinja2 template."""
-    output_format: Name | None = None
-    """`json`, `text`, `xml` or `yaml`: what the answer should be."""
+    output_format: Annotated[OutputFormat, *any_case(OutputFormat)] | None = None
+    """`text`, `json`, `yaml` or `xml`: what the answer is read as. Default `json` where there is an
+    `outputSchema`, otherwise `text`."""
     output_schema: dict[str, JsonValue] | None = None
-    """JSON Schema of the answer."""
-    examples: tuple[dict[str, JsonValue], ...] = ()
+    """JSON Schema of the answer; one that breaks it is repaired or refused, never passed on."""
+    examples: tuple[PromptExample, ...] = Field(default=(), max_length=MAX_EXAMPLES)
     """Few-shot examples."""
+    max_repairs: Count | None = Field(default=None, ge=0, le=5)
+    """How often the LLM may mend an answer that does not fit format or schema. Default 1."""
+
+    @property
+    def answer_format(self) -> OutputFormat:
+        """What the answer is read as, the default filled in."""
+        if self.output_format is not None:
+            return self.output_format
+        return OutputFormat.TEXT if self.output_schema is None else OutputFormat.JSON

@@ -1,0 +1,100 @@
+"""A prompt file: its form, its templates and examples, each with its place (specification 8.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+from referencing import Registry
+
+from uhlp_state.decode import parse_model
+from uhlp_state.model.prompts import PromptTemplate
+from uhlp_state.parse_cache import Parsed
+from uhlp_state.problems import Code, Problem, quoted
+from uhlp_state.schema_source import schema_mistakes
+from uhlp_state.template_source import read_template
+from uhlp_state.yaml_source import Document
+
+
+@dataclass(frozen=True, slots=True)
+class VariablePlace:
+    """A name that a prompt's templates take from their surroundings, where it stands first in the file."""
+
+    name: str
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSource:
+    """A prompt without problems of its own."""
+
+    prompt: PromptTemplate
+    variables: tuple[VariablePlace, ...]
+    """What must be given to it."""
+
+
+def parse_prompt(data: bytes) -> Parsed[PromptSource]:
+    """Read a prompt file. Never raises."""
+    parsed = parse_model(PromptTemplate, data)
+    if parsed.value is None:
+        return Parsed(None, parsed.problems)
+    prompt, document = parsed.value.model, parsed.value.document
+    problems = [
+        document.problem(("outputSchema", *place), code, message, remedy)
+        for place, code, message, remedy in schema_mistakes(prompt.output_schema or {})
+    ]
+    variables: list[VariablePlace] = []
+    for key, text in (("system", prompt.system), ("template", prompt.template)):
+        if text is not None:
+            lines = _Lines(data, document, key)
+            found = read_template(text)
+            problems += [
+                Problem("", *lines.place(mistake.line), mistake.code, mistake.message, mistake.remedy)
+                for mistake in found.mistakes
+            ]
+            variables += [
+                VariablePlace(variable.name, *lines.place(variable.line)) for variable in found.variables
+            ]
+    if not problems:
+        problems += _example_problems(prompt, document)
+    if problems:
+        return Parsed(None, tuple(problems))
+    return Parsed(PromptSource(prompt, tuple(variables)))
+
+
+class _Lines:
+    """From the lines of a text in a YAML file to the lines of the file.
+
+    Exact for a literal block (`|`), where the text's lines are the file's. In the other styles the YAML
+    folds lines, and the place of the value itself is the nearest that can be named.
+    """
+
+    def __init__(self, data: bytes, document: Document, key: str) -> None:
+        self._place = document.position((key,))
+        self._file = data.decode("utf-8-sig").splitlines()
+        line, column = self._place
+        self._is_literal = self._file[line - 1][column - 1 : column] == "|"
+
+    def place(self, line: int) -> tuple[int, int]:
+        """Line and column in the file of a line of the text, both from 1."""
+        if not self._is_literal:
+            return self._place
+        found = min(self._place[0] + line, len(self._file))
+        text = self._file[found - 1]
+        return found, len(text) - len(text.lstrip()) + 1
+
+
+def _example_problems(prompt: PromptTemplate, document: Document) -> Iterator[Problem]:
+    """An example is an answer that the prompt itself must take."""
+    if prompt.output_schema is None:
+        return
+    validator = Draft202012Validator(prompt.output_schema, registry=Registry())
+    for index, example in enumerate(prompt.examples):
+        error: ValidationError | None = best_match(validator.iter_errors(example.output))
+        if error is not None:
+            place = ("examples", index, "output", *error.absolute_path)
+            message = f"the output breaks the rule {quoted(error.validator)} of the prompt's outputSchema"
+            yield document.problem(place, Code.EXAMPLE_INVALID, message, "correct the example or the schema")
