@@ -5,6 +5,7 @@ If Redis is away the doors stay as they are.
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 from pathlib import Path
@@ -27,6 +28,7 @@ from uhlp_mcp.doors import Doors
 from uhlp_mcp.egress import Egress
 from uhlp_mcp.filesystem_tools import FilesystemTools
 from uhlp_mcp.framework_tools import FrameworkTools
+from uhlp_mcp.governance import Governance
 from uhlp_mcp.http import Endpoint
 from uhlp_mcp.invoker import Invoker
 from uhlp_mcp.llm.tool import LlmTools
@@ -58,7 +60,10 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
     manager = StateManager(settings.home, redis)
     egress = Egress(private_addresses=settings.private_addresses)
     invoker = Invoker(settings.home)
-    llm = LlmTools(settings.home, redis, manager, served, SecretStore.of(settings).resolve, egress)
+    governance = Governance(settings.home, served)
+    llm = LlmTools(
+        settings.home, redis, manager, served, SecretStore.of(settings).resolve, egress, governance
+    )
     toolbox = Toolbox.of(
         (
             *StateTools(manager, served).tools(),
@@ -70,12 +75,13 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
             *llm.tools(),
         ),
         (AppTools(served, invoker),),
+        governance,
     )
     sdk = SdkServer(toolbox)
     endpoint = Endpoint(toolbox, sdk)
     bearers = Bearers(TokenKey.of(settings.home))
     network = NetworkDoor(settings, endpoint, Access(settings, served, bearers))
-    daemon = _Daemon(redis, Doors(endpoint, bearers), network, served)
+    daemon = _Daemon(redis, Doors(endpoint, bearers), network, served, governance)
     try:
         await network.open(listener)
         async with asyncio.TaskGroup() as group:
@@ -95,16 +101,22 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
 class _Daemon:
     """Looks at the instances in Redis, one look at a time."""
 
-    def __init__(self, redis: Store, doors: Doors, network: NetworkDoor, served: Served) -> None:
+    def __init__(
+        self, redis: Store, doors: Doors, network: NetworkDoor, served: Served, governance: Governance
+    ) -> None:
         self.doors = doors
         self._network = network
         self._redis = redis
         self._served = served
+        self._governance = governance
         self._looking = asyncio.Lock()
 
     async def follow(self) -> None:
-        async for _ in wake.listen(self._redis, "instances"):
-            await self._look()
+        async for kind, deployment in wake.listen(self._redis, "instances", "routes"):
+            if kind == "routes":
+                self._governance.doubt(deployment)
+            else:
+                await self._look()
 
     async def look_again(self) -> None:
         while True:
@@ -118,8 +130,11 @@ class _Daemon:
             except UNAVAILABLE as error:
                 _log.debug("Redis is away, the doors stay as they are: %s", error)
                 return
-            self._served.keep_only({caller.deployment for caller in wanted.values()})
+            calling = {caller.deployment for caller in wanted.values()}
+            self._served.keep_only(calling)
             await self.doors.update(wanted)
+            with contextlib.suppress(*UNAVAILABLE):
+                await self._governance.know(calling)
             self._network.ready = True
 
     async def _instances(self) -> dict[Path, Caller]:

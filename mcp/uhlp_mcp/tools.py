@@ -16,6 +16,7 @@ from referencing import Registry
 from uhlp_core.errors import NotFound, UhlpError
 from uhlp_core.ids import Deployment
 from uhlp_mcp.quick_check import compile_quick
+from uhlp_state.model.policies import PolicyEvent
 
 MAX_NAME = 64
 """Characters of a tool's name: what the strictest LLM APIs and clients take."""
@@ -160,6 +161,20 @@ class ToolSource(Protocol):
         ...
 
 
+class Guard(Protocol):
+    """Decides what calls may do."""
+
+    async def check(
+        self, event: PolicyEvent, caller: Caller, content: Any, *, tool: str = "", model: str = ""
+    ) -> Any:
+        """The content that may go on. Raises UhlpError where none may."""
+        ...
+
+    async def concerns(self, event: PolicyEvent, caller: Caller, tool: str = "") -> bool:
+        """Whether there is anything to decide."""
+        ...
+
+
 class UnknownTool(NotFound):
     """No tool has this name."""
 
@@ -206,13 +221,16 @@ class Toolbox:
 
     core: Mapping[str, Tool]
     sources: tuple[ToolSource, ...] = ()
+    guard: "Guard | None" = None
     _aliases: Mapping[str, Tool] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, tools: Iterable[Tool], sources: Iterable[ToolSource] = ()) -> "Toolbox":
-        """Raises ValueError if two tools share a name or alias."""
+    def of(
+        cls, tools: Iterable[Tool], sources: Iterable[ToolSource] = (), guard: "Guard | None" = None
+    ) -> "Toolbox":
+        """`guard` decides on every call. Raises ValueError if two tools share a name or alias."""
         core = by_name(tools)
-        return cls(core, tuple(sources), {safe_name(name): tool for name, tool in core.items()})
+        return cls(core, tuple(sources), guard, {safe_name(name): tool for name, tool in core.items()})
 
     async def find(self, caller: Caller, name: str) -> Tool:
         """The tool of this name or alias. Raises UnknownTool, also for what the caller may not use."""
@@ -239,10 +257,16 @@ class Toolbox:
         Raises UnknownTool, InvalidArguments, and what the tool raises.
         """
         tool = await self.find(caller, name)
-        tool.check(arguments)
-        if emit is not None and tool.streaming is not None:
-            return await tool.streaming(caller, arguments, emit)
-        return await tool.handler(caller, arguments)
+        if self.guard is None:
+            return await _run(tool, caller, arguments, emit)
+        arguments = await self.guard.check(PolicyEvent.TOOL_CALL, caller, arguments, tool=tool.name)
+        if emit is not None and await self.guard.concerns(PolicyEvent.TOOL_RESULT, caller, tool.name):
+            emit = None  # What has been sent cannot be redacted any more.
+        result = await _run(tool, caller, arguments, emit)
+        checked: dict[str, Any] = await self.guard.check(
+            PolicyEvent.TOOL_RESULT, caller, result, tool=tool.name
+        )
+        return checked
 
     async def _of_sources(self, caller: Caller, name: str) -> Tool | None:
         for source in self.sources:
@@ -254,6 +278,13 @@ class Toolbox:
                 if safe_name(tool.name) == name:
                     return tool
         return None
+
+
+async def _run(tool: Tool, caller: Caller, arguments: dict[str, Any], emit: Emit | None) -> dict[str, Any]:
+    tool.check(arguments)
+    if emit is not None and tool.streaming is not None:
+        return await tool.streaming(caller, arguments, emit)
+    return await tool.handler(caller, arguments)
 
 
 def _without_headers(schema: Any) -> Any:

@@ -67,6 +67,10 @@ class PolicyChain:
         shipped = [(f"shipped/{name}", shipped_policy(name)) for name in snapshot.shipped_policies]
         return cls((*shipped, *snapshot.policies.items()))
 
+    def concerns(self, event: PolicyEvent, *, tool: str = "", component: str = "") -> bool:
+        """Whether any rule looks at such calls."""
+        return bool(self._concerning(event, tool, component))
+
     def decide(self, event: PolicyEvent, content: Any, *, tool: str = "", component: str = "") -> Decision:
         """Decide over plain JSON: a tool's arguments or result, an LLM's messages or answer.
 
@@ -109,7 +113,7 @@ class PolicyChain:
                 (policy, rules)
                 for policy in self._policies
                 if (rules := [rule for rule in policy.rules if rule.concerns(event, tool, component)])
-                or policy.denies_others
+                or (policy.denies_others and event == PolicyEvent.TOOL_CALL)
             ]
             if len(self._concerned) >= MAX_KNOWN:
                 self._concerned.clear()
@@ -155,10 +159,8 @@ class _Rule:
 
     def holds(self, content: Any) -> bool:
         """Whether its conditions and its bound of size hold; what it looks for is another question."""
-        if self._larger_than is not None:
-            size = sum(len(text.encode()) for text in _texts(content))
-            if size <= self._larger_than:
-                return False
+        if self._larger_than is not None and _size(content) <= self._larger_than:
+            return False
         return all(condition(content) for condition in self._conditions)
 
     def finds_nothing(self, content: Any) -> bool:
@@ -228,6 +230,15 @@ def _at(value: Any, path: list[str]) -> Any:
         else:
             return _ABSENT
     return value
+
+
+def _size(content: Any) -> int:
+    """Bytes of all its strings, without the keys of objects: those are form."""
+    if isinstance(content, str):
+        return len(content.encode(errors="surrogatepass"))
+    if isinstance(content, dict):
+        return sum(map(_size, content.values()))
+    return sum(map(_size, content)) if isinstance(content, list) else 0
 
 
 def _texts(content: Any) -> Iterator[str]:

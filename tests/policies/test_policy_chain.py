@@ -108,7 +108,8 @@ def test_rules_concern_components_by_name_and_calls_from_outside_as_none() -> No
 
 def test_input_beyond_a_size() -> None:
     decide = chain({"rules": [rule("DENY", "llm.request", largerThan=10)]}).decide
-    assert decide(ASK, [{"role": "user", "content": "ä"}]).action == DENY
+    assert decide(ASK, [{"role": "user", "content": "ä" * 6}]).action == DENY
+    assert decide(ASK, [{"role": "user", "content": "ä"}]).action == ALLOW
     assert decide(ASK, ["ä" * 5]).action == ALLOW
     assert decide(ASK, ["ä" * 5 + "b"]).action == DENY
 

@@ -1,6 +1,6 @@
 """The tool `core.llm.generate` over a real Redis, with apps whose `llm` a test writes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -11,11 +11,12 @@ from uhlp_core import keys
 from uhlp_core.secrets import SecretMissing
 from uhlp_core.settings import Settings
 from uhlp_mcp.egress import Egress
+from uhlp_mcp.governance import Governance
 from uhlp_mcp.llm.ledger import today
 from uhlp_mcp.llm.tool import LlmTools
 from uhlp_mcp.served import Served
 from uhlp_mcp.tools import Caller, Emit, Toolbox
-from uhlp_state.model import AppDefinition
+from uhlp_state.model import AppDefinition, Policy
 from uhlp_state.snapshot import AppSnapshot
 from uhlp_state.state_manager import StateManager
 
@@ -42,6 +43,7 @@ class Desk:
             served,
             self.resolve,
             Egress(private_addresses=self.settings.private_addresses),
+            Governance(self.settings.home, served),
         )
         self.toolbox = Toolbox.of(self.tools.tools())
 
@@ -51,12 +53,20 @@ class Desk:
         return self.secrets[app, reference]
 
     async def configure(
-        self, llm: dict[str, Any] | None, deployment: str = "alpha", commit: str = "c" * 40
+        self,
+        llm: dict[str, Any] | None,
+        deployment: str = "alpha",
+        commit: str = "c" * 40,
+        policies: dict[str, Any] | None = None,
     ) -> None:
         """Serve a revision with this `llm`."""
         app = deployment.partition("@")[0]
         definition = {"appId": app} if llm is None else {"appId": app, "llm": llm}
         snapshot = AppSnapshot(app, commit, "d" * 40, AppDefinition.model_validate(definition), ())
+        snapshot = replace(
+            snapshot,
+            policies={name: Policy.model_validate(policy) for name, policy in (policies or {}).items()},
+        )
         await self.redis.set(keys.routes(deployment), orjson.dumps({"snapshot": snapshot.to_json()}))
 
     async def script(self, *rules: dict[str, Any], app: str = "alpha", **llm: Any) -> None:

@@ -14,7 +14,7 @@ from support.private_redis import PrivateRedis
 from support.waiting import eventually
 from uhlp_core import keys, wake
 from uhlp_core.settings import Settings
-from uhlp_state.model import AppDefinition, ComponentDefinition, SecurityConfig
+from uhlp_state.model import AppDefinition, ComponentDefinition, Policy, SecurityConfig
 from uhlp_state.snapshot import AppSnapshot
 
 
@@ -54,6 +54,7 @@ class Office:
         deployment: str,
         commit: str = "c" * 40,
         keys_of_api: Sequence[Mapping[str, Any]] = (),
+        policies: Mapping[str, Any] | None = None,
         **definition: Any,
     ) -> None:
         """Write the RoutesDoc that says what is served."""
@@ -73,8 +74,12 @@ class Office:
             AppDefinition.model_validate({"appId": app, **definition}),
             (component,),
             SecurityConfig.model_validate({"apiKeys": list(keys_of_api)}),
+            policies={name: Policy.model_validate(policy) for name, policy in (policies or {}).items()},
         )
-        await self.redis.set(keys.routes(deployment), orjson.dumps({"snapshot": snapshot.to_json()}))
+        async with self.redis.pipeline() as pipe:
+            pipe.set(keys.routes(deployment), orjson.dumps({"snapshot": snapshot.to_json()}))
+            wake.nudge(pipe, "routes", deployment)
+            await pipe.execute()
 
     async def post(self, instance: str, body: Any, **more: Any) -> tuple[int, Any]:
         """Send a message (or bytes) through an instance's door: HTTP status, and JSON or None."""

@@ -24,8 +24,9 @@ from uhlp_mcp.llm.providers import Providers, Resolve
 from uhlp_mcp.llm.slots import Slots
 from uhlp_mcp.schema import ANY, BOOLEAN, INTEGER, of, text
 from uhlp_mcp.served import Served
-from uhlp_mcp.tools import Caller, Emit, Tool
-from uhlp_state.model.llm import MAX_CACHE_SECONDS
+from uhlp_mcp.tools import Caller, Emit, Guard, Tool
+from uhlp_state.model.llm import MAX_CACHE_SECONDS, LlmConfig
+from uhlp_state.model.policies import PolicyEvent
 from uhlp_state.snapshot import AppSnapshot
 from uhlp_state.state_manager import StateManager
 
@@ -90,9 +91,11 @@ class LlmTools:
         served: Served,
         resolve: Resolve,
         egress: Egress,
+        guard: Guard,
     ) -> None:
         """`resolve` gives the secret that an app's `secret:<name>` stands for."""
         self._home = home
+        self._guard = guard
         self._served = served
         self._checker = Checker()
         self._ledger = Ledger(redis)
@@ -133,7 +136,9 @@ class LlmTools:
         tally = Tally()
         outcome = "CANCELLED"
         try:
-            result = await self._answer(caller, given, tally, emit)
+            if emit is not None and await self._guard.concerns(PolicyEvent.LLM_RESPONSE, caller):
+                emit = None  # What has been sent cannot be redacted any more.
+            result = await self._may_answer(caller, await self._answer(caller, given, tally, emit))
             outcome = "cached" if result["cached"] else "ok"
             return result
         except UhlpError as error:
@@ -153,6 +158,7 @@ class LlmTools:
         config = snapshot.definition.llm
         if config is None:
             raise NotConfigured(_HOW_TO_CONFIGURE)
+        given = await self._may_ask(caller, config, given)
         plan = make_plan(config, given)
         tally.provider, tally.model = plan.candidates[0].provider, plan.candidates[0].model
         await self._check_schema(caller, plan)
@@ -182,6 +188,29 @@ class LlmTools:
                 caller.deployment, asked, _as_remembered(result), plan.cache_seconds, MAX_CACHE_SECONDS
             )
         return result
+
+    async def _may_ask(self, caller: Caller, config: LlmConfig, given: dict[str, Any]) -> dict[str, Any]:
+        """What is asked, as the policies let it go out. Raises PolicyDenied."""
+        names = [name for name in ("system", "prompt") if name in given]
+        messages = given.get("messages", [])
+        # The texts alone: what they are called is form, and not for a rule to change.
+        asked = [*(given[name] for name in names), *(message["content"] for message in messages)]
+        model = given.get("model") or config.model
+        checked = await self._guard.check(PolicyEvent.LLM_REQUEST, caller, asked, model=model)
+        changed = dict(zip(names, checked, strict=False))
+        if messages:
+            contents = checked[len(names) :]
+            changed["messages"] = [
+                {**message, "content": content} for message, content in zip(messages, contents, strict=True)
+            ]
+        return {**given, **changed}
+
+    async def _may_answer(self, caller: Caller, result: dict[str, Any]) -> dict[str, Any]:
+        """What is answered, as the policies let it come in. Raises PolicyDenied."""
+        model = f"{result['provider']}/{result['model']}"
+        answer = [result["completion"], result["output"]]
+        checked = await self._guard.check(PolicyEvent.LLM_RESPONSE, caller, answer, model=model)
+        return {**result, "completion": checked[0], "output": checked[1]}
 
     async def _check_schema(self, caller: Caller, plan: Plan) -> None:
         """Raises BadRequest, before anything is paid for, if answers cannot be checked against the schema."""

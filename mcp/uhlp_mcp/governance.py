@@ -1,0 +1,100 @@
+"""Holds calls against the policies of their deployment, and puts each decision on record before it counts.
+
+Where no rule concerns a call there is nothing to decide: it costs a look-up and leaves no record.
+"""
+
+import asyncio
+import contextlib
+import time
+from typing import Any
+
+from uhlp_core.errors import Unavailable
+from uhlp_core.home import Home
+from uhlp_core.ids import PLATFORM_APP
+from uhlp_core.store import UNAVAILABLE
+from uhlp_mcp.served import Served
+from uhlp_mcp.tools import Caller
+from uhlp_policies import audit
+from uhlp_policies.chain import PolicyChain
+from uhlp_state.model.policies import PolicyEvent
+from uhlp_state.snapshot import AppSnapshot
+
+FRESH_SECONDS = 1.0
+"""How long policies are taken to be in force without asking: a lost wake-up costs no more than that."""
+
+
+class Governance:
+    """The policy chains of the deployments that call."""
+
+    def __init__(self, home: Home, served: Served) -> None:
+        self._home = home
+        self._served = served
+        self._chains: dict[str, tuple[float, AppSnapshot, PolicyChain]] = {}
+
+    async def check(
+        self, event: PolicyEvent, caller: Caller, content: Any, *, tool: str = "", model: str = ""
+    ) -> Any:
+        """The content that may go on, redacted where a policy says so.
+
+        Raises PolicyDenied, and Unavailable where the policies in force, or the audit log, are out of reach.
+        """
+        chain = await self._chain(caller)
+        if chain is None or not chain.concerns(event, tool=tool, component=caller.component):
+            return content
+        decision = chain.decide(event, content, tool=tool, component=caller.component)
+        try:
+            await asyncio.to_thread(
+                audit.record,
+                self._home.app_log(caller.app).parent,
+                event,
+                decision,
+                deployment=caller.deployment,
+                instance=caller.instance,
+                component=caller.component,
+                user=caller.user,
+                request_id=caller.request_id,
+                tool=tool,
+                model=model,
+            )
+        except OSError as error:
+            raise Unavailable(f"the audit log cannot be written: {error.strerror}") from None
+        return decision.allowed()
+
+    async def concerns(self, event: PolicyEvent, caller: Caller, tool: str = "") -> bool:
+        """Whether there is anything to decide. Raises as `check` does."""
+        chain = await self._chain(caller)
+        return chain is not None and chain.concerns(event, tool=tool, component=caller.component)
+
+    async def know(self, deployments: set[str]) -> None:
+        """Read the policies of deployments that may call, so that they are at hand if Redis goes away."""
+        for gone in self._chains.keys() - deployments:
+            del self._chains[gone]
+        for deployment in deployments - self._chains.keys():
+            with contextlib.suppress(Unavailable):
+                await self._current(deployment)
+
+    def doubt(self, deployment: str | None) -> None:
+        """Another revision may be in force; None: of any deployment."""
+        for name in self._chains if deployment is None else {deployment} & self._chains.keys():
+            _, snapshot, chain = self._chains[name]
+            self._chains[name] = (0.0, snapshot, chain)
+
+    async def _chain(self, caller: Caller) -> PolicyChain | None:
+        """None for the operator, who declares the policies."""
+        return None if caller.app == PLATFORM_APP else await self._current(caller.deployment)
+
+    async def _current(self, deployment: str) -> PolicyChain:
+        known = self._chains.get(deployment)
+        now = time.monotonic()
+        if known is not None and now < known[0]:
+            return known[2]
+        try:
+            snapshot = await self._served.snapshot(deployment)
+        except (Unavailable, *UNAVAILABLE):
+            # While Redis is away, or has lost its data, those known last stay in force.
+            if known is None:
+                raise
+            return known[2]
+        chain = known[2] if known is not None and known[1] is snapshot else PolicyChain.of(snapshot)
+        self._chains[deployment] = (now + FRESH_SECONDS, snapshot, chain)
+        return chain

@@ -1,0 +1,46 @@
+"""Policies around every LLM call: what leaves for a provider, and what comes back."""
+
+import pytest
+
+from support.fake_llm import FakeLlm
+from support.llm_desk import Desk, openai
+from uhlp_policies.chain import PolicyDenied
+
+KEY = "ghp_" + "a1B2" * 9
+
+
+def rule(event: str, action: str, **more: object) -> dict[str, object]:
+    return {"rules": [{"id": "r", "events": [event], "action": action, **more}]}
+
+
+async def test_what_must_not_leave_is_redacted_before_it_does(desk: Desk, fake: FakeLlm) -> None:
+    await desk.configure(
+        openai(f"{fake.url}/v1"), policies={"p": rule("llm.request", "REDACT", detect=["key"])}
+    )
+    await desk.ask(prompt=f"use {KEY}", system=f"the key is {KEY}")
+    sent = fake.seen[0].body["messages"]
+    assert [message["content"] for message in sent] == ["the key is [key redacted]", "use [key redacted]"]
+
+
+async def test_a_denied_question_reaches_no_provider_and_costs_nothing(desk: Desk, fake: FakeLlm) -> None:
+    await desk.configure(openai(f"{fake.url}/v1"), policies={"p": rule("llm.request", "DENY", largerThan=20)})
+    with pytest.raises(PolicyDenied, match="the policy p/r refuses this"):
+        await desk.ask(prompt="x" * 21)
+    assert fake.seen == []
+    assert await desk.counted() == {}
+    assert (await desk.ask(prompt="x" * 20))["completion"]
+
+
+async def test_an_answer_is_redacted_and_never_streamed_before_it_is(desk: Desk, fake: FakeLlm) -> None:
+    await desk.configure(
+        openai(f"{fake.url}/v1"), policies={"p": rule("llm.response", "REDACT", patterns=["[A-Za-z]+"])}
+    )
+    parts: list[str] = []
+
+    async def emit(text: str) -> None:
+        parts.append(text)
+
+    answer = await desk.ask(None, emit)
+    assert parts == []
+    assert "[pattern redacted]" in answer["completion"]
+    assert "[pattern redacted]" in answer["output"]
