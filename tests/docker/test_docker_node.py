@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from runner.sandbox import MODES, Sandbox
+from uhlp_core.home import Home
 from uhlp_reconcilers.backends.docker_engine import Details
 
 Start = Callable[..., Awaitable[Sandbox]]
@@ -66,6 +67,32 @@ export async function attacks() {
 """
 
 REFUSED = {"EACCES", "EPERM", "EROFS", "ENETUNREACH", "ENOENT"}
+
+
+CUSTOMER = """
+import fs from "node:fs";
+import { VERSION, file } from "tiny";
+
+export function ask() {
+  try {
+    fs.appendFileSync(file, "");
+  } catch ({ code }) {
+    return { VERSION, code };
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_packages_are_imported_and_cannot_be_changed(start: Start, home: Home, mode: str) -> None:
+    packages = home.environments / "0" / "node" / "node_modules"
+    (packages / "tiny").mkdir(parents=True)
+    (packages / "tiny" / "index.js").write_text("exports.VERSION = '1';\nexports.file = __filename;\n")
+    sandbox = await start(CUSTOMER, mode=mode, language="javascript", env_paths=(packages,))
+    assert await sandbox.prepare("t1", "main.js", "ask") == (200, {"ready": True})
+    _, answer = await sandbox.execute("ask")
+    assert answer["data"]["VERSION"] == "1"
+    assert answer["data"]["code"] in REFUSED
 
 
 @pytest.mark.parametrize("mode", MODES)
