@@ -36,7 +36,7 @@ export class ImportError extends Error {
   }
 }
 
-/** Imports scripts of the trees below `trees`, an absolute path, with the packages in the folders `environment`. */
+/** Imports scripts of the trees below `trees`, an absolute path; `environment` are the folders of packages. */
 export class Loader {
   #trees;
   #packages;

@@ -10,12 +10,12 @@ import { createRequire } from "node:module";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
-/** What a package's name, with or without a path in it, begins with: no path, no `#import`, no address. */
+/** A package's name, with or without a path in it: neither a path itself, nor a `#import`, nor an address. */
 const BARE = /^(?:@[^/:]+\/)?[^./#:@][^:]*$/;
 
-const require = createRequire(import.meta.url);
-
 const NOT_INSTALLED = new Set(["ERR_MODULE_NOT_FOUND", "MODULE_NOT_FOUND"]);
+
+const require = createRequire(import.meta.url);
 
 /** Those in `folders`, each of them called `node_modules`. */
 export class Packages {

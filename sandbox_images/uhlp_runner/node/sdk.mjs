@@ -54,7 +54,7 @@ export async function callTool(name, args = {}) {
  * A result that is an HTTP response has `statusCode`, `headers` and `body`. Rejects with ToolError and the code of
  * what failed: the component's own, or the platform's, e.g. `COMPONENT_NOT_FOUND`.
  */
-export async function invoke(component, input = null, timeoutMs = undefined) {
+export async function invoke(component, input = null, timeoutMs) {
   return (await callTool("core.component.invoke", { componentId: component, input, timeoutMs })).data;
 }
 
