@@ -42,7 +42,7 @@ const attempt = (action) => {
   return "done";
 };
 
-export async function attacks() {
+export async function attacks({ folder }) {
   const reach = (to) =>
     new Promise((resolve) => {
       const socket = net.connect(to, () => resolve("done"));
@@ -55,6 +55,7 @@ export async function attacks() {
     root: attempt(() => fs.writeFileSync("/x", "")),
     runner: attempt(() => fs.writeFileSync("/opt/uhlp/uhlp_runner/node/worker.mjs", "")),
     tree: attempt(() => fs.writeFileSync(new URL("main.js", import.meta.url), "")),
+    disk: attempt(() => fs.writeFileSync(`${folder}/new`, "")),
     log: attempt(() => fs.appendFileSync("/uhlp/app.log", "forged")),
     user: attempt(() => process.setuid(0)),
     parent: attempt(() => process.kill(process.ppid, "SIGKILL")),
@@ -124,7 +125,7 @@ async def test_requests_that_fill_the_container_together_are_told(start: Start) 
 
 async def test_no_way_out(start: Start) -> None:
     sandbox = await start(CODE, language="javascript", mode="server")
-    status, answer = await sandbox.execute("attacks")
+    status, answer = await sandbox.execute("attacks", data={"folder": str(sandbox.instance.dir)})
     assert status == 200, answer
     found = answer["data"]
     assert found.pop("interfaces") == 0

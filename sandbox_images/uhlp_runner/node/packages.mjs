@@ -24,7 +24,7 @@ export class Packages {
   constructor(folders) {
     this.#places = folders.map((folder) => {
       const real = fs.realpathSync(folder);
-      // Only a name: a file there would find what lies in node_modules beside it.
+      // Only a name, of no file: Node looks for node_modules beside whoever asks.
       const neighbour = path.join(path.dirname(real), "handler.js");
       return { folder: real, url: pathToFileURL(neighbour).href, require: createRequire(neighbour) };
     });
