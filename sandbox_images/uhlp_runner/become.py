@@ -2,6 +2,9 @@
 
 The configuration file of an instance then has two more keys: `command`, the program with its arguments, and
 `variables`, its environment beyond what every process of a sandbox has.
+
+Not `program_run`: an installer leaves its work on the host's disk, needs more address space than that allows
+(Node reserves it), and must run wherever instances do, also where the kernel has no spaces to shut it in.
 """
 
 import json

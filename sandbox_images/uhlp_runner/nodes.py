@@ -95,12 +95,13 @@ class Node:
 
     def _execute(self, script: str) -> NoReturn:
         """Become Node. Its heap has V8's limit; what lies outside the heap, the kernel's."""
-        confine.scope()
+        confine.scope_handlers(self._settings["writable"])
         memory = self._limits["memoryBytes"]
         lower(resource.RLIMIT_DATA, memory + NODE_BYTES)
         lower(resource.RLIMIT_NOFILE, self._limits["maxOpenFiles"] + NODE_FILES)
         told = {
             "trees": self._settings["trees"],
+            "environment": self._settings["environment"],
             "timeoutMs": self._limits["timeoutMs"],
             "maxOutputBytes": self._limits["maxOutputBytes"],
         }
@@ -108,6 +109,7 @@ class Node:
             f"--max-old-space-size={memory // MEBIBYTE}",
             "--v8-pool-size=1",
             "--experimental-vm-modules",
+            "--experimental-import-meta-resolve",
             "--no-warnings",
         ]
         arguments = [self._program, *options, str(SCRIPTS / script), json.dumps(told)]

@@ -101,6 +101,7 @@ async def test_what_was_started_is_not_forgotten(
     assert await backend.list() == [started]
 
 
+@pytest.mark.usefixtures("node_image")
 async def test_doctor_tells_what_is_left_over_and_that_the_engine_is_away(
     home: Home, backend: DockerBackend, spec: InstanceSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,7 +135,8 @@ print(checks["images"].found)
     subprocess.run([*git, *in_worktree], check=True)
     containers, images = in_version(other_version, code).splitlines()
     assert containers == f"with another version's image: {sandbox.instance.container}"
-    assert images.startswith(f"missing: {in_version(other_version, TAG)}; of other versions there are ")
+    tags = [in_version(other_version, TAG.replace("python_runner", name)) for name in recipe.IMAGES]
+    assert images.startswith(f"missing: {', '.join(tags)}; of other versions there are ")
 
 
 def test_an_image_that_is_not_there(backend: DockerBackend) -> None:

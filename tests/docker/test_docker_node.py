@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from runner.sandbox import MODES, Sandbox
+from uhlp_core.home import Home
 from uhlp_reconcilers.backends.docker_engine import Details
 
 Start = Callable[..., Awaitable[Sandbox]]
@@ -41,7 +42,7 @@ const attempt = (action) => {
   return "done";
 };
 
-export async function attacks() {
+export async function attacks({ folder }) {
   const reach = (to) =>
     new Promise((resolve) => {
       const socket = net.connect(to, () => resolve("done"));
@@ -54,6 +55,7 @@ export async function attacks() {
     root: attempt(() => fs.writeFileSync("/x", "")),
     runner: attempt(() => fs.writeFileSync("/opt/uhlp/uhlp_runner/node/worker.mjs", "")),
     tree: attempt(() => fs.writeFileSync(new URL("main.js", import.meta.url), "")),
+    disk: attempt(() => fs.writeFileSync(`${folder}/new`, "")),
     log: attempt(() => fs.appendFileSync("/uhlp/app.log", "forged")),
     user: attempt(() => process.setuid(0)),
     parent: attempt(() => process.kill(process.ppid, "SIGKILL")),
@@ -66,6 +68,32 @@ export async function attacks() {
 """
 
 REFUSED = {"EACCES", "EPERM", "EROFS", "ENETUNREACH", "ENOENT"}
+
+
+CUSTOMER = """
+import fs from "node:fs";
+import { VERSION, file } from "tiny";
+
+export function ask() {
+  try {
+    fs.appendFileSync(file, "");
+  } catch ({ code }) {
+    return { VERSION, code };
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_packages_are_imported_and_cannot_be_changed(start: Start, home: Home, mode: str) -> None:
+    packages = home.environments / "0" / "node" / "node_modules"
+    (packages / "tiny").mkdir(parents=True)
+    (packages / "tiny" / "index.js").write_text("exports.VERSION = '1';\nexports.file = __filename;\n")
+    sandbox = await start(CUSTOMER, mode=mode, language="javascript", env_paths=(packages,))
+    assert await sandbox.prepare("t1", "main.js", "ask") == (200, {"ready": True})
+    _, answer = await sandbox.execute("ask")
+    assert answer["data"]["VERSION"] == "1"
+    assert answer["data"]["code"] in REFUSED
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -97,7 +125,7 @@ async def test_requests_that_fill_the_container_together_are_told(start: Start) 
 
 async def test_no_way_out(start: Start) -> None:
     sandbox = await start(CODE, language="javascript", mode="server")
-    status, answer = await sandbox.execute("attacks")
+    status, answer = await sandbox.execute("attacks", data={"folder": str(sandbox.instance.dir)})
     assert status == 200, answer
     found = answer["data"]
     assert found.pop("interfaces") == 0

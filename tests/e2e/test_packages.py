@@ -1,6 +1,7 @@
 """An app's packages from `git push` to `import`: installed, shared, replaced, refused, and waited for."""
 
 import json
+import shutil
 import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from e2e.platform_under_test import ISOLATION, Clone, Platform, app_files
-from support.package_index import PackageIndex, package_index
+from support.package_index import PackageIndex, npm_lists, package_index
 from support.waiting import wait_until
 
 REQUIREMENTS = "state/requirements.txt"
@@ -36,7 +37,11 @@ def index() -> Iterator[PackageIndex]:
 
 @pytest.fixture
 def platform(fresh_platform: Callable[..., Platform], index: PackageIndex) -> Platform:
-    started = fresh_platform(UHLP_PACKAGE_INDEX=f"{index.url}/simple/", UHLP_PUSH_WAIT_SECONDS="30")
+    started = fresh_platform(
+        UHLP_PACKAGE_INDEX=f"{index.url}/simple/",
+        UHLP_NPM_REGISTRY=f"{index.url}/npm/",
+        UHLP_PUSH_WAIT_SECONDS="30",
+    )
     started.start()
     return started
 
@@ -80,6 +85,44 @@ def test_packages_are_imported_in_every_mode_shared_and_replaced_without_a_gap(
     clone.deploy({REQUIREMENTS: "tiny==2.0\nnative\n"})
     assert platform.answer("shop", "/fork") == {"tiny": "2.0", "native": 1}
     assert not _instances(platform, "shop") & before
+
+
+NODE_CODE = """\
+import tiny, { VERSION } from "tiny";
+import { required } from "./handler.cjs";
+
+export const handle = () => ({ tiny: VERSION, required, same: tiny.VERSION === VERSION });
+"""
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm, which installs the packages, is not in PATH")
+def test_npm_packages_are_imported_in_every_mode_and_replaced(
+    platform: Platform, index: PackageIndex
+) -> None:
+    def lists(version: str) -> dict[str, str]:
+        integrity = index.add_npm("tiny", version, {"index.js": f"exports.VERSION = '{version}';"})
+        return npm_lists("tiny", version, integrity)
+
+    pools = "".join(
+        f"    - {{poolName: {mode}, dockerImage: uhlp/node_runner, executionMode: {mode}}}\n"
+        for mode in MODES
+    )
+    routes = "".join(
+        f"  - componentId: {mode}\n    handlerType: JIT\n    targetPoolName: {mode}\n"
+        "    taskDetails: {language: javascript, script: _jit_code/node/v1/handler.mjs, function: handle}\n"
+        f"    routeMatcher: {{pathPattern: /{mode}, methods: [GET]}}\n"
+        for mode in MODES
+    )
+    code = {
+        "state/_jit_code/node/v1/handler.mjs": NODE_CODE,
+        "state/_jit_code/node/v1/handler.cjs": "exports.required = require('tiny').VERSION;\n",
+    }
+    files = app_files("shop", "def handle(input, context):\n    return 1\n", pool=pools, routes=routes)
+    clone = platform.create("shop", files | code | lists("1.0.0"))
+    for mode in MODES:
+        assert platform.answer("shop", f"/{mode}") == {"tiny": "1.0.0", "required": "1.0.0", "same": True}
+    clone.deploy(lists("1.1.0"))
+    assert platform.answer("shop", "/server") == {"tiny": "1.1.0", "required": "1.1.0", "same": True}
 
 
 def _refused_for(clone: Clone, requirements: str) -> str:

@@ -1,6 +1,5 @@
 """Node packages, installed by the real npm from a registry of the test's own."""
 
-import json
 import shutil
 import subprocess
 import tempfile
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.package_index import PackageIndex, package_index
+from support.package_index import PackageIndex, npm_lists, package_index
 from uhlp_core.home import Home
 from uhlp_core.settings import Settings
 from uhlp_reconcilers.environments.in_process import InProcess
@@ -42,16 +41,8 @@ def settings(registry: PackageIndex) -> Iterator[Settings]:
 
 
 def _install(settings: Settings, integrity: str) -> Path:
-    package = {"name": "app", "version": "1.0.0", "dependencies": {"tiny": "^1.0.0"}}
-    locked = {"version": "1.0.0", "resolved": "http://elsewhere.invalid/tiny.tgz", "integrity": integrity}
-    lock = {
-        "name": "app",
-        "version": "1.0.0",
-        "lockfileVersion": 3,
-        "packages": {"": package, "node_modules/tiny": locked},
-    }
-    files = {"state/package.json": package, "state/package-lock.json": lock}
-    encoded = {path: json.dumps(content).encode() for path, content in files.items()}
+    files = npm_lists("tiny", "1.0.0", integrity)
+    encoded = {path: text.encode() for path, text in files.items()}
     [wanted] = read_dependencies(encoded.get)
     installer = InProcess(settings)
     place = settings.home.environments / wanted.digest / installer.target(wanted.language, NODE_IMAGE)

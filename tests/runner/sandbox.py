@@ -136,8 +136,16 @@ class Sandbox:
         return [
             process.pid
             for process in procfs.everything()
-            if process.state not in "ZX" and (procfs.PROC / str(process.pid)).stat().st_uid == uid
+            if process.state not in "ZX" and owner(process.pid) == uid
         ]
+
+
+def owner(pid: int) -> int | None:
+    """The user of a process; None if it has ended since it was found."""
+    try:
+        return (procfs.PROC / str(pid)).stat().st_uid
+    except FileNotFoundError:
+        return None
 
 
 def request(

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from runner.sandbox import Sandbox
+from runner.sandbox import MODES, Sandbox
 from uhlp_core.home import Home
 from uhlp_reconcilers.backends.process import ProcessBackend
 
@@ -20,6 +20,47 @@ exports.price = (input) => {
   return `${input.count * 2} ${unit} in ${path.basename(__filename)}`;
 };
 exports.later = async () => (await import("./modern.mjs")).price({ count: 4 });
+"""
+
+PACKAGES = {
+    "modern/package.json": '{"type": "module", "exports": {".": "./main.js", "./cents": "./cents.cjs"}}',
+    "modern/main.js": """
+import fs from "node:fs";
+import { unit } from "@units/old";
+export const price = (count) => `${count} ${unit}`;
+export function spoil() {
+  try {
+    fs.appendFileSync(new URL(import.meta.url), "");
+  } catch ({ code }) {
+    return code;
+  }
+}
+""",
+    "modern/cents.cjs": "exports.cents = (count) => `${count * 100} ${require('@units/old').cent}`;",
+    "modern/hidden.js": "",
+    "@units/old/package.json": '{"main": "lib"}',
+    "@units/old/lib/index.js": "exports.unit = 'EUR';\nexports.cent = 'ct';\nexports.counted = 0;",
+}
+"""An ES module with an export map, which imports a CommonJS package."""
+
+CUSTOMER = """
+import units, { unit } from "@units/old";
+import { price, spoil } from "modern";
+import { cents } from "modern/cents";
+import { asked } from "./customer.cjs";
+
+export const ask = async (input) => {
+  units.counted += 1;
+  const { price: later } = await import("modern");
+  return [price(3), cents(3), unit, asked(3), later === price, units.counted];
+};
+export const spoils = () => spoil();
+"""
+
+OLD_CUSTOMER = """
+const { cents } = require("modern/cents");
+const units = require("@units/old");
+exports.asked = (count) => `${cents(count)} of ${units.unit}`;
 """
 
 MODERN = """
@@ -53,7 +94,8 @@ async def test_common_js_and_modules_import_each_other(sandbox: Sandbox) -> None
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        ('import "left-pad";', "only relative paths, node:… and 'uhlp-sdk' can be imported"),
+        ('import "left-pad";', "no such package is installed; name it in state/package.json and its lock"),
+        ('import "/etc/passwd";', "only relative paths, node:…, 'uhlp-sdk' and packages can be imported"),
         ('import "../../t1/state/modern.mjs";', "it leads out of the revision's state folder"),
         ('import "./modern";', "its name must end in .js, .mjs, .cjs"),
         ('import { missing } from "uhlp-sdk";', "does not provide an export named 'missing'"),
@@ -64,6 +106,36 @@ async def test_what_cannot_be_imported(sandbox: Sandbox, code: str, told: str) -
     status, answer = await sandbox.prepare("t2", "main.js", "run")
     assert status == 422
     assert told in answer["details"][0]["message"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_packages_are_imported_and_required_by_name(
+    home: Home, backend: ProcessBackend, mode: str
+) -> None:
+    packages = home.environments / "0" / "node" / "node_modules"
+    for name, text in PACKAGES.items():
+        file = packages / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    sandbox = Sandbox(home, backend, "shop", mode, "javascript")
+    for tree in ("t1", "t2"):
+        sandbox.tree(tree, {"customer.mjs": CUSTOMER, "customer.cjs": OLD_CUSTOMER})
+    await sandbox.start(concurrency=1, env_paths=(packages,))
+    for tree, served in (("t1", 1), ("t2", 2)):
+        assert await sandbox.prepare(tree, "customer.mjs", "ask", "spoils") == (200, {"ready": True})
+        _, answer = await sandbox.execute("ask", tree, "customer.mjs")
+        counted = served if mode == "server" else 1  # One process has a package once, for all revisions.
+        assert answer["data"] == ["3 EUR", "300 ct", "EUR", "300 ct of EUR", True, counted], answer
+    _, answer = await sandbox.execute("spoils", script="customer.mjs")
+    assert answer["data"] in ("EACCES", "EROFS")
+    for code, told in {
+        'import "modern/hidden.js";': "'./hidden.js' is not defined by \"exports\"",
+        'import "@units/old/../../../../trees/x.js";': "no such package is installed",
+    }.items():
+        sandbox.tree("t3", {"main.js": f"{code}\nexport const run = () => 1;\n"})
+        status, answer = await sandbox.prepare("t3", "main.js", "run")
+        assert (status, answer["details"][0]["line"]) == (422, 1)
+        assert told in answer["details"][0]["message"]
 
 
 async def test_a_script_that_failed_is_imported_again(sandbox: Sandbox) -> None:

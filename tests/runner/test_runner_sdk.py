@@ -2,17 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
-
-import pytest
 
 from runner.conftest import Start
 from runner.sandbox import Sandbox
 
 PYTHON = """
-from uhlp_sdk import ToolError, call_tool, state
+from uhlp_sdk import ToolError, call_tool, invoke, state
 
 def healthy(input, context):
     return "well"
@@ -29,10 +27,13 @@ def fails(input, context):
 
 def echoes(input, context):
     return call_tool("app.text", {"a": 1})
+
+def invokes(input, context):
+    return [invoke("add", [1]), invoke("add", None, 500)]
 """
 
 JAVASCRIPT = """
-import { ToolError, callTool, state } from "uhlp-sdk";
+import { ToolError, callTool, invoke, state } from "uhlp-sdk";
 
 export const healthy = () => "well";
 
@@ -51,6 +52,7 @@ export async function fails() {
 }
 
 export const echoes = () => callTool("app.text", { a: 1 });
+export const invokes = async () => [await invoke("add", [1]), await invoke("add", null, 500)];
 """
 
 CODE = {"python": PYTHON, "javascript": JAVASCRIPT}
@@ -69,6 +71,8 @@ def answer(call: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
         return {"structuredContent": {"value": arguments["amount"]}, "content": []}
     if name == "core.state.deleteRuntimeValue":
         return {"structuredContent": {"success": values.pop(key, None) is not None}, "content": []}
+    if name == "core.component.invoke":
+        return {"structuredContent": {"resultType": "generic", "data": arguments}, "content": []}
     if name == "app.fails":
         text = [{"type": "text", "text": "NO_LUCK: no luck"}]
         return {"isError": True, "_meta": {"uhlp/error": {"code": "NO_LUCK"}}, "content": text}
@@ -76,7 +80,7 @@ def answer(call: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def mcp_server(sandbox: Sandbox, token: str | None = None) -> AsyncIterator[str]:
+async def mcp_server(sandbox: Sandbox, sent: Sequence[str] = ()) -> AsyncIterator[str]:
     values: dict[str, Any] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -84,7 +88,7 @@ async def mcp_server(sandbox: Sandbox, token: str | None = None) -> AsyncIterato
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 assert head.startswith(b"POST /mcp HTTP/1.1\r\n")
-                assert token is None or f"Authorization: Bearer {token}\r\n".encode() in head
+                assert all(f"{header}\r\n".encode() in head for header in sent)
                 length = int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0])
                 message = json.loads(await reader.readexactly(length))
                 assert message["method"] == "tools/call"
@@ -128,10 +132,19 @@ async def test_errors(start: Start) -> None:
     assert body["data"][0] == "MCP_UNREACHABLE"
 
 
-async def test_the_token_of_the_context_is_presented(start: Start, language: str) -> None:
-    if language == "python":
-        pytest.skip("Python's SDK presents none: the socket alone tells which app calls")
+async def test_a_component_is_invoked(start: Start) -> None:
     sandbox = await start(CODE)
-    async with mcp_server(sandbox, token="t-1") as endpoint:
-        status, body = await sandbox.execute("echoes", mcp_endpoint=endpoint, mcp_token="t-1")
+    async with mcp_server(sandbox) as endpoint:
+        _, body = await sandbox.execute("invokes", mcp_endpoint=endpoint)
+    add = {"componentId": "add", "input": None}
+    assert body["data"] == [{**add, "input": [1]}, {**add, "timeoutMs": 500}]
+
+
+async def test_token_and_request_of_the_context_are_presented(start: Start) -> None:
+    sandbox = await start(CODE)
+    sent = ("Authorization: Bearer t-1", "X-Request-ID: r-1")
+    async with mcp_server(sandbox, sent) as endpoint:
+        status, body = await sandbox.execute(
+            "echoes", request_id="r-1", mcp_endpoint=endpoint, mcp_token="t-1"
+        )
         assert (status, json.loads(body["data"])) == (200, {"a": 1})

@@ -44,6 +44,20 @@ def integrity(data: bytes) -> str:
     return "sha512-" + base64.b64encode(hashlib.sha512(data).digest()).decode()
 
 
+def npm_lists(name: str, version: str, integrity: str) -> dict[str, str]:
+    """The files of an app that asks for one npm package, and locks it."""
+    package = {"name": "app", "version": "1.0.0", "dependencies": {name: f"^{version}"}}
+    # The address is not looked at: where packages come from is the operator's to say.
+    locked = {"version": version, "resolved": f"http://elsewhere.invalid/{name}.tgz", "integrity": integrity}
+    lock = {
+        "name": "app",
+        "version": "1.0.0",
+        "lockfileVersion": 3,
+        "packages": {"": package, f"node_modules/{name}": locked},
+    }
+    return {"state/package.json": json.dumps(package), "state/package-lock.json": json.dumps(lock)}
+
+
 class PackageIndex:
     """Serves what it was given; remembers what it was asked for."""
 

@@ -43,6 +43,7 @@ export class Invoker {
   /** Run the handler that `request` names: `{status, body}` of the answer. Throws nothing. */
   async answer(request) {
     const { context, requestId } = request;
+    context.requestId = requestId;
     begin(context);
     const began = performance.now();
     try {
@@ -74,7 +75,9 @@ export class Invoker {
     try {
       const known = this.#loader.known(context.tree, script, name);
       const handler = known ?? (await this.#loader.handler(context.tree, script, name));
-      let result = handler(requestData, context);
+      // Called by another component, not by a request: the handler gets what that one gave.
+      const isInternal = requestData.source === "internal";
+      let result = handler(isInternal ? requestData.internalDetails.input : requestData, context);
       if (typeof result?.then === "function") result = await Promise.race([result, uncaught]);
       if (isLate()) throw timedOut(timeoutMs);
       return result;

@@ -3,7 +3,7 @@
  *
  * Every tree has modules of its own, which are gone for good when the tree is forgotten: hence
  * `vm.SourceTextModule`, since what `import()` loads stays for the life of the process. A module sees the
- * files of its own tree's `state/` by relative path, Node's built-in modules, and `uhlp-sdk`.
+ * files of its own tree's `state/` by relative path, Node's built-in modules, `uhlp-sdk`, and npm packages.
  */
 
 import fs from "node:fs";
@@ -13,6 +13,7 @@ import { pathToFileURL } from "node:url";
 import vm from "node:vm";
 
 import { Failure, HANDLER_NOT_FOUND } from "./failure.mjs";
+import { Packages } from "./packages.mjs";
 import * as sdk from "./sdk.mjs";
 
 const SDK = "uhlp-sdk";
@@ -35,16 +36,18 @@ export class ImportError extends Error {
   }
 }
 
-/** Imports scripts of the trees below `trees`, an absolute path. */
+/** Imports scripts of the trees below `trees`, an absolute path; `environment` are the folders of packages. */
 export class Loader {
   #trees;
+  #packages;
   #known = new Map();
   #handlers = new Map();
   /** Whether something was imported that can print past `process.stdout`. */
   printsFreely = false;
 
-  constructor(trees) {
+  constructor(trees, environment) {
     this.#trees = trees;
+    this.#packages = new Packages(environment);
   }
 
   /** A handler that was found before; else undefined. */
@@ -124,11 +127,17 @@ export class Loader {
       return this.#synthetic(tree, `node:${name}`, await import(`node:${name}`));
     }
     const absent = (why) => new ImportError(`cannot import '${specifier}': ${why}`, from, lineOf(from, specifier));
+    if (Packages.isBare(specifier)) {
+      this.printsFreely = true; // What a package imports is not looked at.
+      return this.#synthetic(tree, specifier, await this.#packages.import(specifier, absent));
+    }
     return this.#source(tree, this.#relative(tree, specifier, from, absent), absent);
   }
 
   #relative(tree, specifier, from, absent) {
-    if (!/^\.\.?\//.test(specifier)) throw absent(`only relative paths, node:… and '${SDK}' can be imported`);
+    if (!/^\.\.?\//.test(specifier)) {
+      throw absent(`only relative paths, node:…, '${SDK}' and packages can be imported`);
+    }
     const file = path.resolve(path.dirname(from), specifier);
     if (!file.startsWith(this.#root(tree))) throw absent("it leads out of the revision's state folder");
     return file;
@@ -200,6 +209,10 @@ export class Loader {
       return require(`node:${name}`);
     }
     const absent = (why) => new ImportError(`cannot require '${specifier}': ${why}`, from, lineOf(from, specifier));
+    if (Packages.isBare(specifier)) {
+      this.printsFreely = true;
+      return this.#packages.require(specifier, absent);
+    }
     const file = this.#relative(tree, specifier, from, absent);
     if (cache.has(file)) return cache.get(file).exports;
     if (path.extname(file) !== COMMON_JS) throw absent(`only ${COMMON_JS} files can be required; import others`);

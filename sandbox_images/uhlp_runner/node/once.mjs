@@ -18,7 +18,7 @@ import { install, writeAll } from "./output.mjs";
 const CHANNEL = 3;
 
 const settings = JSON.parse(process.argv[2]);
-const loader = new Loader(settings.trees);
+const loader = new Loader(settings.trees, settings.environment);
 const invoker = new Invoker(loader, settings);
 
 install();

@@ -34,6 +34,9 @@ export function parse(body, headerId) {
   if (timeoutMs != null && !(typeof timeoutMs === "number" && timeoutMs > 0)) {
     throw new Malformed("context.timeoutMs must be a number above 0, in milliseconds");
   }
+  if (data.source === "internal" && Object(data.internalDetails).input === undefined) {
+    throw new Malformed("requestData.internalDetails needs an input");
+  }
   if (data.httpDetails != null) fillJson(data.httpDetails);
   return request;
 }

@@ -1,7 +1,7 @@
 /**
  * What a handler may use of the platform: its errors, its tools, its state and its log.
  *
- *     import { AppError, callTool, log, state } from "uhlp-sdk";
+ *     import { AppError, callTool, invoke, log, state } from "uhlp-sdk";
  *
  * A sandbox has no network: `callTool` speaks with the platform's MCP server over the Unix socket that the
  * request's context names, and with nobody else.
@@ -46,6 +46,16 @@ export async function callTool(name, args = {}) {
   } finally {
     note(name, performance.now() - began);
   }
+}
+
+/**
+ * Run another component of this app with `input`, and resolve with its result.
+ *
+ * A result that is an HTTP response has `statusCode`, `headers` and `body`. Rejects with ToolError and the code of
+ * what failed: the component's own, or the platform's, e.g. `COMPONENT_NOT_FOUND`.
+ */
+export async function invoke(component, input = null, timeoutMs) {
+  return (await callTool("core.component.invoke", { componentId: component, input, timeoutMs })).data;
 }
 
 /** The app's runtime state, by key; every value is JSON. All methods reject with ToolError. */
@@ -96,9 +106,12 @@ async function exchange(name, args) {
     const { data, code, message: text } = Object(answer.error);
     throw new ToolError(String(data?.code ?? code ?? `HTTP_${status}`), `${name}: ${text ?? answer.error}`);
   }
-  const { content = [], structuredContent, isError } = answer.result;
+  const { content = [], structuredContent, isError, _meta } = answer.result;
   const text = content.map((part) => part.text ?? "").join("");
-  if (isError) throw new ToolError(String(structuredContent?.code ?? "TOOL_FAILED"), `${name}: ${text}`);
+  if (isError) {
+    const code = String(_meta?.["uhlp/error"]?.code ?? "TOOL_FAILED");
+    throw new ToolError(code, `${name}: ${text.startsWith(`${code}: `) ? text.slice(code.length + 2) : text}`);
+  }
   return structuredContent ?? text;
 }
 
@@ -106,7 +119,7 @@ async function post(message) {
   // Loaded at the first call: most requests make none.
   const http = await import("node:http");
   agent ??= new http.Agent({ keepAlive: true, maxSockets: 8 });
-  const { endpoint, token } = mcp();
+  const { endpoint, token, requestId } = mcp();
   const options = {
     agent,
     socketPath: endpoint.replace(/^unix:(\/\/)?/, ""),
@@ -117,6 +130,7 @@ async function post(message) {
       "Content-Type": "application/json",
       Accept: "application/json, text/event-stream",
       "Content-Length": Buffer.byteLength(message),
+      ...(requestId ? { "X-Request-ID": requestId } : {}),
       ...(token ? { Authorization: `Bearer ${token}` } : {}),
     },
   };

@@ -9,9 +9,9 @@ export function begin(next) {
   counts.clear();
 }
 
-/** Where its MCP calls go, and with which token: the fields of its context. */
+/** Where its MCP calls go, with which token, and for which request: the fields of its context. */
 export function mcp() {
-  return { endpoint: context.mcp_endpoint ?? "", token: context.mcp_token };
+  return { endpoint: context.mcp_endpoint ?? "", token: context.mcp_token, requestId: context.requestId };
 }
 
 /** Note an MCP call of `duration` milliseconds. */

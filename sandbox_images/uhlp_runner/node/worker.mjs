@@ -42,7 +42,7 @@ class Worker {
 
   constructor(settings) {
     this.#settings = settings;
-    this.#loader = new Loader(settings.trees);
+    this.#loader = new Loader(settings.trees, settings.environment);
     this.#invoker = new Invoker(this.#loader, settings);
   }
 
