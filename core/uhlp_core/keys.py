@@ -54,6 +54,11 @@ def runtime(deployment: str, key: str) -> str:
     return f"uhlp:runtime:{deployment}:{key}"
 
 
+def mcp_registration(deployment: str, server: str) -> str:
+    """Where an MCP server said that it is; expires with its lease."""
+    return f"uhlp:mcp:{deployment}:{server}"
+
+
 def of_deployment(deployment: str) -> tuple[str, ...]:
     """All that describes a deployment, but not its runtime state: goes when the deployment is gone."""
     return tuple(make(deployment) for make in (registry, instances, quarantine, routes, acks, demand, status))

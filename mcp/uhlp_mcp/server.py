@@ -13,6 +13,7 @@ import orjson
 
 from uhlp_core import keys, sockets, store, wake
 from uhlp_core.errors import InvalidInput
+from uhlp_core.secrets import SecretStore
 from uhlp_core.settings import Settings
 from uhlp_core.store import UNAVAILABLE, Store
 from uhlp_core.tokens import TokenKey
@@ -20,6 +21,12 @@ from uhlp_mcp.access import Access
 from uhlp_mcp.app_tools import AppTools
 from uhlp_mcp.bearers import Bearers
 from uhlp_mcp.commands.tool import LinuxTools
+from uhlp_mcp.community.connection import Connections
+from uhlp_mcp.community.operator_door import OperatorDoor
+from uhlp_mcp.community.pins import Pins
+from uhlp_mcp.community.registrations import Registrations
+from uhlp_mcp.community.sessions import Sessions
+from uhlp_mcp.community.source import CommunityTools
 from uhlp_mcp.component_tools import ComponentTools
 from uhlp_mcp.definition_tools import DefinitionTools
 from uhlp_mcp.doors import Doors
@@ -56,6 +63,9 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
     manager = StateManager(settings.home, redis)
     egress = Egress(private_addresses=settings.private_addresses)
     invoker = Invoker(settings.home)
+    registrations = Registrations(redis, served, egress)
+    sessions = Sessions(settings.home, Connections(SecretStore.of(settings), registrations), egress)
+    pins = Pins(redis)
     toolbox = Toolbox.of(
         (
             *StateTools(manager, served).tools(),
@@ -65,23 +75,29 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
             *FilesystemTools(settings.home).tools(),
             *LinuxTools(settings.home, served, egress).tools(),
         ),
-        (AppTools(served, invoker),),
+        (AppTools(served, invoker), CommunityTools(served, sessions, pins)),
     )
     sdk = SdkServer(toolbox)
     endpoint = Endpoint(toolbox, sdk)
     bearers = Bearers(TokenKey.of(settings.home))
-    network = NetworkDoor(settings, endpoint, Access(settings, served, bearers))
+    network = NetworkDoor(settings, endpoint, Access(settings, served, bearers), registrations)
+    operator = OperatorDoor(served, sessions, pins)
     daemon = _Daemon(redis, Doors(endpoint, bearers), network, served)
     try:
         await network.open(listener)
+        await operator.open(settings.home.mcp_socket)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in (daemon.follow(), daemon.look_again())]
+            tasks = [
+                group.create_task(work) for work in (daemon.follow(), daemon.look_again(), sessions.sweep())
+            ]
             await stop.wait()
             for task in tasks:
                 task.cancel()
     finally:
         await network.close()
+        await operator.close()
         await daemon.doors.close()
+        await sessions.close()
         invoker.close()
         await sdk.close()
         await redis.aclose()

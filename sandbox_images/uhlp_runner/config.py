@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .limits import ADDRESS_SPACE_ALLOWANCE
+
 MODES = ("interpreter", "fork", "server")
 
 
@@ -29,6 +31,18 @@ class Isolation:
 
 
 @dataclass(frozen=True, slots=True)
+class Program:
+    """What holds only for one program that runs in place of handlers; see `program_run`."""
+
+    variables: dict[str, str]
+    """Its environment, besides what every sandbox has."""
+    keeps_files: bool
+    """Whether it works in `dir`, which stays, instead of a folder that is gone with it."""
+    address_space: int
+    """Bytes that it may reserve beyond memoryBytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """One instance of one pool of one deployment."""
 
@@ -46,6 +60,7 @@ class Config:
     """Folders where the runner itself finds `orjson`; handlers' import path does not have them."""
     limits: dict[str, int]
     isolation: Isolation
+    program: Program
 
     @property
     def identity(self) -> dict[str, str]:
@@ -81,6 +96,15 @@ def load(path: str) -> Config:
                 tmp_bytes=int(isolation["tmpBytes"]),
                 hidden=tuple(isolation["hidden"]),
             ),
+            program=_program(document.get("program", {})),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: missing or of the wrong type: {error}") from None
+
+
+def _program(document: dict[str, Any]) -> Program:
+    return Program(
+        variables=dict(document.get("variables", {})),
+        keeps_files=bool(document.get("keepsFiles")),
+        address_space=int(document.get("addressSpaceBytes", ADDRESS_SPACE_ALLOWANCE)),
+    )

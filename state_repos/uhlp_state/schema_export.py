@@ -14,6 +14,7 @@ from uhlp_state.assets import assets_folder
 from uhlp_state.model import (
     AppDefinition,
     ComponentRegistry,
+    McpPins,
     Model,
     OptimizationConfig,
     Policy,
@@ -34,6 +35,7 @@ _FILES: dict[str, type[Model]] = {
     "workflow": Workflow,
     "prompt": PromptTemplate,
     "tool": ToolDefinition,
+    "mcp_pins": McpPins,
 }
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from uhlp_state.checks.commands import check_commands
 from uhlp_state.checks.components import check_components
+from uhlp_state.checks.mcp_servers import check_mcp_servers
 from uhlp_state.checks.parts import Files, Part
 from uhlp_state.checks.pools import check_pools
 from uhlp_state.checks.prompts import check_prompts
@@ -23,6 +24,7 @@ from uhlp_state.model import (
     ComponentRegistry,
     Model,
     OptimizationConfig,
+    PinnedTool,
     Policy,
     SecurityConfig,
     ToolDefinition,
@@ -96,11 +98,12 @@ def validate(
     )
     tools = check_tools(files, known)
     policies = _policies(files, platform)
+    pins = check_mcp_servers(files, parts.definition, platform) if parts.definition else {}
     _check_files(files)
     problems += files.problems
     if problems:
         return Validation(None, tuple(sorted(problems)))
-    snapshot = _snapshot(files, parts, tools, policies, platform, app, commit, tree, len(entries))
+    snapshot = _snapshot(files, parts, tools, policies, pins, platform, app, commit, tree, len(entries))
     return Validation(snapshot, ())
 
 
@@ -188,6 +191,7 @@ def _snapshot(
     parts: _Parts,
     tools: tuple[ToolDefinition, ...],
     policies: dict[str, Policy],
+    pins: dict[str, tuple[PinnedTool, ...]],
     platform: PlatformDefinition,
     app: str,
     commit: str,
@@ -211,5 +215,11 @@ def _snapshot(
         shipped_policies=tuple(platform.shipped_policies),
         policies=policies,
         tools=tools,
+        mcp_programs={
+            server.command: platform.allowed_mcp_servers[server.command]
+            for server in definition.model.mcp_servers.values()
+            if server.command is not None
+        },
+        mcp_pins=pins,
         files=count,
     )

@@ -14,7 +14,13 @@ from support.private_redis import PrivateRedis
 from support.waiting import eventually
 from uhlp_core import keys, wake
 from uhlp_core.settings import Settings
-from uhlp_state.model import AppDefinition, ComponentDefinition, SecurityConfig
+from uhlp_state.model import (
+    AllowedMcpServer,
+    AppDefinition,
+    ComponentDefinition,
+    PinnedTool,
+    SecurityConfig,
+)
 from uhlp_state.snapshot import AppSnapshot
 
 
@@ -54,6 +60,8 @@ class Office:
         deployment: str,
         commit: str = "c" * 40,
         keys_of_api: Sequence[Mapping[str, Any]] = (),
+        mcp_programs: Mapping[str, AllowedMcpServer] | None = None,
+        mcp_pins: Mapping[str, tuple[PinnedTool, ...]] | None = None,
         **definition: Any,
     ) -> None:
         """Write the RoutesDoc that says what is served."""
@@ -73,6 +81,8 @@ class Office:
             AppDefinition.model_validate({"appId": app, **definition}),
             (component,),
             SecurityConfig.model_validate({"apiKeys": list(keys_of_api)}),
+            mcp_programs=mcp_programs or {},
+            mcp_pins=mcp_pins or {},
         )
         await self.redis.set(keys.routes(deployment), orjson.dumps({"snapshot": snapshot.to_json()}))
 

@@ -14,6 +14,7 @@ from uhlp_state.model.components import (
     ResultFormat,
     RouteMatcher,
 )
+from uhlp_state.model.mcp_servers import AllowedMcpServer, McpPins, McpServer, PinnedTool
 from uhlp_state.model.optimization import (
     MetricCondition,
     OptimizationAction,
@@ -40,6 +41,7 @@ from uhlp_state.model.workflows import (
 )
 
 __all__ = [
+    "AllowedMcpServer",
     "ApiKeyDefinition",
     "AppDefinition",
     "ComponentDefinition",
@@ -50,11 +52,14 @@ __all__ = [
     "HttpMethod",
     "InterAppPermission",
     "Isolation",
+    "McpPins",
+    "McpServer",
     "MetricCondition",
     "Model",
     "OptimizationAction",
     "OptimizationConfig",
     "OptimizationRule",
+    "PinnedTool",
     "Policy",
     "PolicyAction",
     "PolicyEvent",
