@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, Entry] = {
     "key": Entry("credentials", "key", "Make an API key and the entry that lets it into an app."),
     "schema": Entry("schema", "schema", "Work with the JSON Schemas of a state repo's files."),
     "secrets": Entry("secrets", "secrets", "Set, list and delete what apps use and nobody reads."),
+    "mcp": Entry("mcp_servers", "mcp", "See and approve the tools of others' MCP servers that apps use."),
     "images": Entry("images", "images", "Build and list the container images that sandboxes run in."),
     "doctor": Entry("doctor", "doctor", "Check this machine and this installation."),
     "completion": Entry("completion", "completion", "Print the shell code that completes `uhlp`."),

@@ -1,4 +1,4 @@
-"""Servers of others that run here: shut in, supervised, pinned; and what they do when they are broken or evil."""
+"""Servers of others that run here: shut in, supervised, pinned; also when they are broken or evil."""
 
 import asyncio
 import json
@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from support import community
+from support.community import ask, names, status
 from support.mcp_office import Office
 from support.waiting import eventually
 from uhlp_core import events
 from uhlp_core.secrets import store as secret_store
-from uhlp_core.unix_http import connect, message
 from uhlp_mcp.community import session, sessions
 from uhlp_mcp.community.stdio import user_of
 from uhlp_state.model import AllowedMcpServer, PinnedTool
@@ -27,62 +28,22 @@ TEXT = {"type": "object", "properties": {"text": {"type": "string"}}, "required"
 SECRET = "s3cret-of-the-tests"
 
 
-async def ask(office: Office, method: str, target: str) -> tuple[int, Any]:
-    """The operator's door."""
-    connection = await connect(str(office.settings.home.mcp_socket))
-    try:
-        reply = await connection.request(message(method, target, b""))
-    finally:
-        connection.close()
-    return reply.status, json.loads(reply.body)
-
-
-async def look(office: Office, deployment: str = "alpha", server: str = "fault") -> tuple[PinnedTool, ...]:
-    status, found = await ask(office, "POST", f"/look/{deployment}/{server}")
-    assert status == 200, found
-    return tuple(PinnedTool.model_validate(tool) for tool in found["tools"])
-
-
-async def status(office: Office, deployment: str = "alpha") -> dict[str, Any]:
-    found = (await ask(office, "GET", f"/servers/{deployment}"))[1]["servers"]
-    assert len(found) == 1
-    told: dict[str, Any] = found[0]
-    return told
+async def look(office: Office, deployment: str = "alpha") -> tuple[PinnedTool, ...]:
+    return await community.look(office, "fault", deployment)
 
 
 async def serve(office: Office, deployment: str = "alpha", *, pins: Any = None, **server: Any) -> None:
-    """As a commit would that names the server, and has these tools pinned."""
     definition = {"command": "fault", **server}
-    await office.publish(
-        deployment,
-        commit=os.urandom(20).hex(),
-        mcpServers={"fault": definition},
-        mcp_programs={"fault": PROGRAM},
-        mcp_pins={} if pins is None else {"fault": pins},
-    )
+    await community.serve(office, "fault", definition, PROGRAM, deployment=deployment, pins=pins)
 
 
 async def approve(office: Office, deployment: str = "alpha", **server: Any) -> tuple[PinnedTool, ...]:
-    """Name the server, look at it, pin all that it offers."""
-    await serve(office, deployment, **server)
-    pins = await look(office, deployment)
-    await serve(office, deployment, pins=pins, **server)
-    return pins
-
-
-async def names(office: Office, instance: str = "a0") -> list[str]:
-    listed = (await office.rpc(instance, "tools/list"))["result"]["tools"]
-    return [tool["name"] for tool in listed if tool["name"].startswith("community.")]
+    definition = {"command": "fault", **server}
+    return await community.approve(office, "fault", definition, PROGRAM, deployment=deployment)
 
 
 async def call(office: Office, tool: str, /, instance: str = "a0", **arguments: Any) -> str:
-    """The text of a call that must succeed."""
-    answer = await office.rpc(
-        instance, "tools/call", {"name": f"community.fault.{tool}", "arguments": arguments}
-    )
-    assert answer["result"]["isError"] is False, answer
-    text: str = answer["result"]["content"][0]["text"]
-    return text
+    return await community.text(office, f"fault.{tool}", instance, **arguments)
 
 
 async def refused(office: Office, tool: str, /, **arguments: Any) -> str:

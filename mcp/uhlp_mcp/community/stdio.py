@@ -78,10 +78,11 @@ class StdioTransport:
         self._process = await self._start()
         incoming, read = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         write, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
+        heard = asyncio.create_task(self._listen(self._process))
         self._tasks = [
-            asyncio.create_task(self._read(self._process, incoming)),
+            heard,
+            asyncio.create_task(self._read(self._process, incoming, heard)),
             asyncio.create_task(self._write(self._process, outgoing)),
-            asyncio.create_task(self._listen(self._process)),
         ]
         return read, write
 
@@ -144,14 +145,15 @@ class StdioTransport:
         self,
         process: asyncio.subprocess.Process,
         incoming: "MemoryObjectSendStream[SessionMessage | Exception]",
+        heard: asyncio.Task[None],
     ) -> None:
         import anyio
         from mcp.shared.message import SessionMessage
         from mcp.types import jsonrpc_message_adapter
 
         assert process.stdout is not None
-        try:
-            async with incoming:
+        async with incoming:
+            try:
                 while line := await process.stdout.readline():
                     try:
                         message = jsonrpc_message_adapter.validate_json(line, by_name=False)
@@ -160,15 +162,19 @@ class StdioTransport:
                         _log.info("%s printed a line that is no message", self._connection.label)
                         continue
                     await incoming.send(SessionMessage(message))
-        except ValueError:
-            self._said += f"\na line of more than {MAX_ANSWER_BYTES} bytes on its standard output".encode()
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
-            pass
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            self.ended.set()
+            except ValueError:
+                self._said += (
+                    f"\na line of more than {MAX_ANSWER_BYTES} bytes on its standard output".encode()
+                )
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+                pass
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+                # Only then do its callers learn of the end: with the reason.
+                await asyncio.wait({heard}, timeout=END_SECONDS)
+                self.ended.set()
 
     async def _write(
         self, process: asyncio.subprocess.Process, outgoing: "MemoryObjectReceiveStream[SessionMessage]"

@@ -1,5 +1,6 @@
-"""An MCP server that does what servers should not: crash, hang, lie, change. The standard library only, so that
-it starts at once and can break the protocol.
+"""An MCP server that does what servers should not: crash, hang, lie, change.
+
+The standard library only, so that it starts at once and can break the protocol.
 
     python fault_server.py [--slow SECONDS] [--describe TEXT] [--die]
 """
