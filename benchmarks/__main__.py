@@ -12,7 +12,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-MEASUREMENTS = ("push_to_live", "gateway_hop", "execution_modes", "mcp_tools_call", "idle_cost")
+MEASUREMENTS = (
+    "push_to_live",
+    "gateway_hop",
+    "execution_modes",
+    "mcp_tools_call",
+    "community_proxy",
+    "idle_cost",
+)
 
 
 def main() -> None:

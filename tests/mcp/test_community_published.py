@@ -13,7 +13,7 @@ from support.mcp_office import Office
 
 
 async def test_time(office: Office) -> None:
-    program = python_server("mcp_server_time")
+    program = python_server("mcp-server-time")
     await approve(office, "time", {"command": "time", "args": ["--local-timezone", "UTC"]}, program)
     assert await names(office) == ["community.time.convert_time", "community.time.get_current_time"]
     given = {"source_timezone": "UTC", "target_timezone": "Asia/Tokyo", "time": "12:00"}
@@ -25,7 +25,8 @@ async def test_time(office: Office) -> None:
 
 async def test_sqlite_keeps_its_database(office: Office) -> None:
     server = {"command": "sqlite", "args": ["--db-path", "notes.db"]}
-    await approve(office, "sqlite", server, python_server("mcp_server_sqlite"))
+    # It was written for the first version of the SDK.
+    await approve(office, "sqlite", server, python_server("mcp-server-sqlite", "sqlite.lock"))
     await text(office, "sqlite.create_table", query="CREATE TABLE notes (text TEXT)")
     await text(office, "sqlite.write_query", query="INSERT INTO notes VALUES ('kept')")
     found = await text(office, "sqlite.read_query", query="SELECT text FROM notes")
@@ -34,13 +35,14 @@ async def test_sqlite_keeps_its_database(office: Office) -> None:
 
 
 async def test_fetch(office: Office) -> None:
-    program = python_server("mcp_server_fetch", network=True)
+    program = python_server("mcp-server-fetch", network=True)
     async with answering(web.Response(text="the page", content_type="text/plain")) as url:
-        await approve(office, "fetch", {"command": "fetch", "args": ["--ignore-robots-txt"]}, program)
+        options = {"command": "fetch", "args": ["--ignore-robots-txt", "--allow-private-ips"]}
+        await approve(office, "fetch", options, program)
         assert "the page" in await text(office, "fetch.fetch", url=url)
         # Without the operator's word there is no network.
-        shut = python_server("mcp_server_fetch")
-        await approve(office, "fetch", {"command": "fetch", "args": ["--ignore-robots-txt"]}, shut)
+        shut = python_server("mcp-server-fetch")
+        await approve(office, "fetch", options, shut)
         assert "Failed to fetch" in await office.refused("a0", "community.fetch.fetch", url=url)
 
 
@@ -51,8 +53,8 @@ async def test_filesystem_has_its_own_folder_and_no_other(office: Office) -> Non
     assert "community.files.write_file" in offered
     assert "community.files.move_file" not in offered
     folder = office.settings.home.mcp_servers / "alpha" / "files"
-    written = await office.call("a0", "community.files.write_file", path=f"{folder}/a.txt", content="kept")
-    assert "Successfully" in written["content"]
+    written = await text(office, "files.write_file", path=f"{folder}/a.txt", content="kept")
+    assert "Successfully" in written
     assert (folder / "a.txt").read_text() == "kept"
     refused = await office.refused("a0", "community.files.read_text_file", path="/etc/passwd")
     assert "outside allowed directories" in refused

@@ -53,7 +53,15 @@ def test_what_it_holds(snapshot):
 def test_the_way_through_json_changes_nothing(snapshot):
     plain = snapshot.to_json()
     keys = "app commit tree definition components security optimization schemas ui"
-    assert list(plain) == [*keys.split(), "shippedPolicies", "policies", "tools", "files"]
+    assert list(plain) == [
+        *keys.split(),
+        "shippedPolicies",
+        "policies",
+        "tools",
+        "mcpPrograms",
+        "mcpPins",
+        "files",
+    ]
     again = AppSnapshot.from_json(orjson.loads(orjson.dumps(plain)))
     assert again == snapshot
     assert again.to_json() == plain

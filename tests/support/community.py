@@ -7,7 +7,7 @@ from typing import Any
 
 from support.mcp_office import Office
 from uhlp_core.unix_http import connect, message
-from uhlp_state.model import AllowedMcpServer, PinnedTool
+from uhlp_state.model import AllowedMcpServer, McpServer, PinnedTool
 
 
 async def ask(office: Office, method: str, target: str) -> tuple[int, Any]:
@@ -46,12 +46,14 @@ async def serve(
     **more: Any,
 ) -> None:
     """As a commit would that names the server, and has these tools pinned."""
+    offers = McpServer.model_validate(server).offers
+    pinned = None if pins is None else tuple(tool for tool in pins if offers(tool.name))
     await office.publish(
         deployment,
         commit=os.urandom(20).hex(),
         mcpServers={name: server},
         mcp_programs={} if program is None else {server["command"]: program},
-        mcp_pins={} if pins is None else {name: pins},
+        mcp_pins={} if pinned is None else {name: pinned},
         **more,
     )
 

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -25,11 +26,15 @@ MANIFESTS = Path(__file__).parent.parent / "mcp" / "community"
 NODE = "/usr/bin/node"
 
 
-def python_server(module: str, *, network: bool = False) -> AllowedMcpServer:
-    """A server that is a Python module, as an operator allows it."""
-    folder = _python()
+def python_server(
+    package: str, lock: str = "requirements.lock", *, network: bool = False
+) -> AllowedMcpServer:
+    """A server of PyPI, as an operator allows it."""
+    folder = _python(lock)
     return AllowedMcpServer(
-        command=(str(folder / "bin" / "python"), "-m", module), folders=(str(folder),), network=network
+        command=(str(folder / "bin" / "python"), str(folder / "bin" / package)),
+        folders=(str(folder),),
+        network=network,
     )
 
 
@@ -63,22 +68,22 @@ def postgres() -> Iterator[str]:
             wait_until(lambda: _accepts(tools, port), "PostgreSQL accepts connections")
             yield f"postgresql://ada@127.0.0.1:{port}/postgres"
         finally:
-            server.terminate()
+            # Fast: without waiting until its clients have gone.
+            server.send_signal(signal.SIGINT)
             server.wait()
     finally:
         shutil.rmtree(folder)
 
 
 @cache
-def _python() -> Path:
+def _python(lock: str) -> Path:
     def install(folder: Path) -> None:
         # Not next to its place and moved: a virtual environment holds its own path.
         subprocess.run([sys.executable, "-m", "venv", folder], check=True, capture_output=True)
         command = [folder / "bin/python", "-m", "pip", "install", "--require-hashes", "-r"]
-        locked = MANIFESTS / "requirements.lock"
-        subprocess.run([*command, locked], check=True, capture_output=True, timeout=300)
+        subprocess.run([*command, MANIFESTS / lock], check=True, capture_output=True, timeout=300)
 
-    return _installed("requirements.lock", install)
+    return _installed(lock, install)
 
 
 @cache
