@@ -15,7 +15,8 @@ from typing import Any
 OPTIONS = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=False))
 ANY: dict[str, Any] = {"type": "object"}
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-description = OPTIONS.get("--describe", "Says it again.")
+# `<ESC>` stands for the character, which no argument may hold.
+description = OPTIONS.get("--describe", "Says it again.").replace("<ESC>", "\x1b")
 
 
 def tools() -> list[dict[str, Any]]:
