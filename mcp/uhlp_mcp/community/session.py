@@ -49,7 +49,7 @@ class Session:
         self.version = connection.version()
         self.tools: Mapping[str, PinnedTool] = {}
         """What the server says of its tools at the moment."""
-        self.used = self.began = time.monotonic()
+        self.used = time.monotonic()
         self.active = 0
         """Calls under way."""
         self._answered = 0.0
