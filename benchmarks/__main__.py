@@ -19,6 +19,7 @@ MEASUREMENTS = (
     "mcp_tools_call",
     "llm_call",
     "llm_component",
+    "community_proxy",
     "idle_cost",
     "container_ready",
     "docker_warm",

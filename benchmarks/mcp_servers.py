@@ -35,6 +35,8 @@ RESULT: dict[str, Any] = {
 async def ours(port: int, home: Path) -> None:
     from uhlp_mcp.access import Access
     from uhlp_mcp.bearers import Bearers
+    from uhlp_mcp.community.registrations import Registrations
+    from uhlp_mcp.egress import Egress
     from uhlp_mcp.http import Endpoint
     from uhlp_mcp.network import NetworkDoor
     from uhlp_mcp.sdk import SdkServer
@@ -45,9 +47,12 @@ async def ours(port: int, home: Path) -> None:
         return {"sum": given["a"] + given["b"]}
 
     settings = Settings(home_dir=home)
+    redis = store.connect(settings)
+    served = Served(redis)
     toolbox = Toolbox.of([Tool(NAME, "Adds.", SCHEMA, RESULT, add)])
-    access = Access(settings, Served(store.connect(settings)), Bearers(TokenKey.of(settings.home)))
-    door = NetworkDoor(settings, Endpoint(toolbox, SdkServer(toolbox)), access)
+    access = Access(settings, served, Bearers(TokenKey.of(settings.home)))
+    registrations = Registrations(redis, served, Egress(private_addresses=False))
+    door = NetworkDoor(settings, Endpoint(toolbox, SdkServer(toolbox)), access, registrations)
     await door.open(listen_tcp("127.0.0.1", port))
     await asyncio.Event().wait()
 

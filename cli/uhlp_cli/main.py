@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, Entry] = {
     "llm": Entry("llm", "llm", "See what apps use of language models."),
     "schema": Entry("schema", "schema", "Work with the JSON Schemas of a state repo's files."),
     "secrets": Entry("secrets", "secrets", "Set, list and delete what apps use and nobody reads."),
+    "mcp": Entry("mcp_servers", "mcp", "See and approve the tools of others' MCP servers that apps use."),
     "images": Entry("images", "images", "Build and list the container images that sandboxes run in."),
     "doctor": Entry("doctor", "doctor", "Check this machine and this installation."),
     "completion": Entry("completion", "completion", "Print the shell code that completes `uhlp`."),

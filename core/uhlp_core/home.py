@@ -43,6 +43,11 @@ class Home:
         return self.root / "environments"
 
     @property
+    def mcp_servers(self) -> Path:
+        """Files that MCP servers keep, a folder for each server of a deployment."""
+        return self.root / "mcp"
+
+    @property
     def hooks(self) -> Path:
         return self.root / "hooks"
 
@@ -82,6 +87,11 @@ class Home:
     def gateways(self) -> Path:
         """The gateways' internal doors, `<gateway id>.sock`."""
         return self.run / "g"
+
+    @property
+    def mcp_socket(self) -> Path:
+        """The MCP daemon's door for the operator's commands."""
+        return self.run / "mcp.sock"
 
     @property
     def containers(self) -> Path:

@@ -17,7 +17,7 @@ MAX_PREVIEW = 22
 PLATFORM_APP = "platform"
 """The repo that shapes all apps; it is reconciled, but serves nothing."""
 
-RESERVED_APP_IDS = frozenset({PLATFORM_APP, "www", "api", "admin", "control", "git", "localhost"})
+RESERVED_APP_IDS = frozenset({PLATFORM_APP, "www", "api", "admin", "control", "git", "localhost", "register"})
 
 PRODUCTION_BRANCH = "main"
 PREVIEW_PREFIXES = ("preview/", "proposals/")

@@ -84,6 +84,11 @@ def llm_cached(deployment: str) -> str:
     return f"uhlp:llm:cached:{deployment}"
 
 
+def mcp_registration(deployment: str, server: str) -> str:
+    """Where an MCP server said that it is; expires with its lease."""
+    return f"uhlp:mcp:{deployment}:{server}"
+
+
 def of_deployment(deployment: str) -> tuple[str, ...]:
     """All that describes a deployment, but not its runtime state: goes when the deployment is gone."""
     described = (registry, instances, usage, quarantine, routes, acks, load, status)

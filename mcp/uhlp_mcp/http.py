@@ -178,9 +178,9 @@ def _event(message: bytes) -> bytes:
     return b"event: message\r\ndata: " + message + b"\r\n\r\n"
 
 
-async def read_body(request: web.BaseRequest) -> bytes | None:
+async def read_body(request: web.BaseRequest, limit: int = MAX_BODY_BYTES) -> bytes | None:
     """The body, or None if it is too large."""
-    if (request.content_length or 0) > MAX_BODY_BYTES:
+    if (request.content_length or 0) > limit:
         return None
     content = request.content
     if content.is_eof():
@@ -188,6 +188,6 @@ async def read_body(request: web.BaseRequest) -> bytes | None:
     chunks = bytearray()
     while not content.at_eof():
         chunks += await content.readany()
-        if len(chunks) > MAX_BODY_BYTES:
+        if len(chunks) > limit:
             return None
     return bytes(chunks)

@@ -9,19 +9,22 @@ import logging
 import socket
 import time
 
+import orjson
 from aiohttp import web
 
 from uhlp_core import sockets
 from uhlp_core.cross_site import is_foreign_page, is_own_host
-from uhlp_core.errors import NotFound
+from uhlp_core.errors import NotFound, UhlpError
 from uhlp_core.guess_limit import GuessLimit
 from uhlp_core.settings import LOOPBACK, Settings
 from uhlp_core.store import UNAVAILABLE
 from uhlp_core.tokens import Unauthenticated
 from uhlp_mcp.access import Access, Forbidden
 from uhlp_mcp.bearers import credential
-from uhlp_mcp.http import Endpoint, refusal, unauthenticated
+from uhlp_mcp.community.registrations import SCOPE, Registrations
+from uhlp_mcp.http import Endpoint, read_body, refusal, unauthenticated
 from uhlp_mcp.protocol import STORE_AWAY
+from uhlp_mcp.tools import Caller
 from uhlp_state.api_keys import TooManyKeys
 
 SHUTDOWN_SECONDS = 3.0
@@ -29,16 +32,24 @@ SHUTDOWN_SECONDS = 3.0
 
 _ROOT = "/mcp"
 
+REGISTER = f"{_ROOT}/register"
+"""No app has this id: `uhlp_core.ids.RESERVED_APP_IDS`."""
+
+MAX_REGISTRATION_BYTES = 16 * 1024
+
 _log = logging.getLogger(__name__)
 
 
 class NetworkDoor:
     """Listens on one address."""
 
-    def __init__(self, settings: Settings, endpoint: Endpoint, access: Access) -> None:
+    def __init__(
+        self, settings: Settings, endpoint: Endpoint, access: Access, registrations: Registrations
+    ) -> None:
         self._names = LOOPBACK | {settings.mcp_bind.lower(), settings.domain.lower()}
         self._endpoint = endpoint
         self._access = access
+        self._registrations = registrations
         self._limit = GuessLimit()
         self._connections = web.Server(
             self._handle, access_log=None, auto_decompress=False, handler_cancellation=True
@@ -73,14 +84,46 @@ class NetworkDoor:
             return web.Response(text="ok\n") if self.ready else refusal(503, "starting")
         if path == _ROOT:
             return await self._answer(request, "")
+        if path == REGISTER:
+            return await self._register(request)
         if path.startswith(f"{_ROOT}/"):
             return await self._answer(request, path.removeprefix(f"{_ROOT}/"))
         return refusal(404, f"there is nothing here; an app's tools are at {_ROOT}/<app>")
 
     async def _answer(self, request: web.BaseRequest, target: str) -> web.StreamResponse:
+        caller = await self._known(request, target)
+        return caller if isinstance(caller, web.Response) else await self._endpoint.handle(request, caller)
+
+    async def _register(self, request: web.BaseRequest) -> web.Response:
+        """Begin or renew the lease of a server that tells its address itself."""
+        if request.method != "POST":
+            return refusal(405, "register with POST", {"Allow": "POST"})
+        body = await read_body(request, MAX_REGISTRATION_BYTES)
+        try:
+            document = orjson.loads(body or b"")
+            target = str(document["app"])
+        except (ValueError, KeyError, TypeError):
+            return refusal(400, "send {app, name, url, leaseSeconds} as JSON")
+        caller = await self._known(request, target)
+        if isinstance(caller, web.Response):
+            return caller
+        if not caller.may_use(SCOPE):
+            return refusal(403, f"this credential may not register servers; the scope {SCOPE} lets it")
+        try:
+            lease = await self._registrations.register(caller, document)
+        except NotFound as error:
+            return refusal(404, str(error))
+        except UNAVAILABLE:
+            return refusal(503, STORE_AWAY, {"Retry-After": "1"})
+        except UhlpError as error:
+            return refusal(400, str(error))
+        return web.Response(body=orjson.dumps(lease), content_type="application/json")
+
+    async def _known(self, request: web.BaseRequest, target: str) -> Caller | web.Response:
+        """Who sends the request, or the refusal of it."""
         shown, came = credential(request), time.monotonic()
         try:
-            caller = await self._access.caller(target, shown)
+            return await self._access.caller(target, shown)
         except Unauthenticated as error:
             if shown:
                 _log.info("a credential for %r was refused", target[:80])
@@ -95,4 +138,3 @@ class NetworkDoor:
             return refusal(404, str(error))
         except UNAVAILABLE:
             return refusal(503, STORE_AWAY, {"Retry-After": "1"})
-        return await self._endpoint.handle(request, caller)

@@ -14,7 +14,7 @@ import orjson
 
 from uhlp_core.errors import UhlpError
 from uhlp_core.store import UNAVAILABLE
-from uhlp_mcp.tools import Caller, Emit, Toolbox, UnknownTool, safe_name
+from uhlp_mcp.tools import Blocks, Caller, Emit, Toolbox, UnknownTool, safe_name
 
 STATELESS_REVISION = "2026-07-28"
 """Every request carries its own envelope, in the headers as well as in `_meta`."""
@@ -172,6 +172,9 @@ async def call(
         return _failed(error.code, str(error), error.retry_after)
     except UNAVAILABLE:
         return _failed("UNAVAILABLE", STORE_AWAY, None)
+    if isinstance(found, Blocks):
+        structured = {} if found.structured is None else {"structuredContent": found.structured}
+        return {"content": found.content, **structured, "isError": False}
     return {
         "content": [{"type": "text", "text": orjson.dumps(found).decode()}],
         "structuredContent": found,

@@ -22,6 +22,12 @@ from uhlp_mcp.access import Access
 from uhlp_mcp.app_tools import AppTools
 from uhlp_mcp.bearers import Bearers
 from uhlp_mcp.commands.tool import LinuxTools
+from uhlp_mcp.community.connection import Connections
+from uhlp_mcp.community.operator_door import OperatorDoor
+from uhlp_mcp.community.pins import Pins
+from uhlp_mcp.community.registrations import Registrations
+from uhlp_mcp.community.sessions import Sessions
+from uhlp_mcp.community.source import CommunityTools
 from uhlp_mcp.component_tools import ComponentTools
 from uhlp_mcp.definition_tools import DefinitionTools
 from uhlp_mcp.doors import Doors
@@ -60,10 +66,12 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
     manager = StateManager(settings.home, redis)
     egress = Egress(private_addresses=settings.private_addresses)
     invoker = Invoker(settings.home)
+    secrets = SecretStore.of(settings)
     governance = Governance(settings.home, served)
-    llm = LlmTools(
-        settings.home, redis, manager, served, SecretStore.of(settings).resolve, egress, governance
-    )
+    llm = LlmTools(settings.home, redis, manager, served, secrets.resolve, egress, governance)
+    registrations = Registrations(redis, served, egress)
+    sessions = Sessions(settings.home, Connections(secrets, registrations), egress)
+    pins = Pins(redis)
     toolbox = Toolbox.of(
         (
             *StateTools(manager, served).tools(),
@@ -74,24 +82,30 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
             *LinuxTools(settings.home, served, egress).tools(),
             *llm.tools(),
         ),
-        (AppTools(served, invoker),),
+        (AppTools(served, invoker), CommunityTools(served, sessions, pins)),
         governance,
     )
     sdk = SdkServer(toolbox)
     endpoint = Endpoint(toolbox, sdk)
     bearers = Bearers(TokenKey.of(settings.home))
-    network = NetworkDoor(settings, endpoint, Access(settings, served, bearers))
+    network = NetworkDoor(settings, endpoint, Access(settings, served, bearers), registrations)
+    operator = OperatorDoor(served, sessions, pins)
     daemon = _Daemon(redis, Doors(endpoint, bearers), network, served, governance)
     try:
         await network.open(listener)
+        await operator.open(settings.home.mcp_socket)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in (daemon.follow(), daemon.look_again())]
+            tasks = [
+                group.create_task(work) for work in (daemon.follow(), daemon.look_again(), sessions.sweep())
+            ]
             await stop.wait()
             for task in tasks:
                 task.cancel()
     finally:
         await network.close()
+        await operator.close()
         await daemon.doors.close()
+        await sessions.close()
         invoker.close()
         await sdk.close()
         await llm.close()

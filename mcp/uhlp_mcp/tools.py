@@ -82,13 +82,25 @@ class Caller:
         )
 
 
-Handler = Callable[[Caller, dict[str, Any]], Awaitable[dict[str, Any]]]
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """A result whose content blocks are passed on as another server made them."""
+
+    content: list[dict[str, Any]]
+    structured: dict[str, Any] | None
+    """The structured content, where there is one."""
+
+
+Result = dict[str, Any] | Blocks
+"""Structured content, of which the text for models is made; or both."""
+
+Handler = Callable[[Caller, dict[str, Any]], Awaitable[Result]]
 """Does the work: arguments that conform to the input schema in, structured content out. Raises UhlpError."""
 
 Emit = Callable[[str], Awaitable[None]]
 """Sends a text to the client at once, while the work goes on."""
 
-StreamingHandler = Callable[[Caller, dict[str, Any], Emit], Awaitable[dict[str, Any]]]
+StreamingHandler = Callable[[Caller, dict[str, Any], Emit], Awaitable[Result]]
 """A handler that tells parts of its result as they come; the whole result is returned all the same."""
 
 
@@ -117,6 +129,8 @@ class Tool:
     """Name for people."""
     streaming: StreamingHandler | None = None
     """Called instead of `handler` for a client that asked for progress and takes a stream."""
+    listed: bool = True
+    """Whether it may be shown; a call of one that is held back says why."""
     _conforms: Callable[[Any], bool] = field(init=False, repr=False, compare=False)
     _validator: Validator = field(init=False, repr=False, compare=False)
 
@@ -246,12 +260,12 @@ class Toolbox:
                 yield tool
         for source in self.sources:
             for tool in (await source.tools(caller)).values():
-                if caller.may_use(tool.name) and tool.name not in self.core:
+                if tool.listed and caller.may_use(tool.name) and tool.name not in self.core:
                     yield tool
 
     async def call(
         self, caller: Caller, name: str, arguments: dict[str, Any], emit: Emit | None = None
-    ) -> dict[str, Any]:
+    ) -> Result:
         """Run a tool; with `emit`, one that can tell parts of its result early does so.
 
         Raises UnknownTool, InvalidArguments, and what the tool raises.
@@ -263,10 +277,21 @@ class Toolbox:
         if emit is not None and await self.guard.concerns(PolicyEvent.TOOL_RESULT, caller, tool.name):
             emit = None  # What has been sent cannot be redacted any more.
         result = await _run(tool, caller, arguments, emit)
-        checked: dict[str, Any] = await self.guard.check(
+        if isinstance(result, Blocks):
+            # The texts and the structured content alone: the rest says what kind a block is.
+            texts = [block["text"] for block in result.content if "text" in block]
+            checked = await self.guard.check(
+                PolicyEvent.TOOL_RESULT, caller, [*texts, result.structured], tool=tool.name
+            )
+            rest = iter(checked)
+            content = [
+                {**block, "text": next(rest)} if "text" in block else block for block in result.content
+            ]
+            return Blocks(content, next(rest))
+        found: dict[str, Any] = await self.guard.check(
             PolicyEvent.TOOL_RESULT, caller, result, tool=tool.name
         )
-        return checked
+        return found
 
     async def _of_sources(self, caller: Caller, name: str) -> Tool | None:
         for source in self.sources:
@@ -280,7 +305,7 @@ class Toolbox:
         return None
 
 
-async def _run(tool: Tool, caller: Caller, arguments: dict[str, Any], emit: Emit | None) -> dict[str, Any]:
+async def _run(tool: Tool, caller: Caller, arguments: dict[str, Any], emit: Emit | None) -> Result:
     tool.check(arguments)
     if emit is not None and tool.streaming is not None:
         return await tool.streaming(caller, arguments, emit)

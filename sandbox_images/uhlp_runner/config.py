@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .limits import ADDRESS_SPACE_ALLOWANCE
+
 MODES = ("interpreter", "fork", "server")
 LANGUAGES = ("python", "javascript")
 
@@ -32,6 +34,18 @@ class Isolation:
 
 
 @dataclass(frozen=True, slots=True)
+class Program:
+    """What holds only for one program that runs in place of handlers; see `program_run`."""
+
+    variables: dict[str, str]
+    """Its environment, besides what every sandbox has."""
+    keeps_files: bool
+    """Whether it works in `dir`, which stays, instead of a folder that is gone with it."""
+    address_space: int
+    """Bytes that it may reserve beyond memoryBytes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """One instance of one pool of one deployment."""
 
@@ -54,6 +68,7 @@ class Config:
     """Folders of the packages that templates are rendered with, Jinja2 and what it needs."""
     limits: dict[str, int]
     isolation: Isolation
+    program: Program
 
     @property
     def identity(self) -> dict[str, str]:
@@ -101,6 +116,15 @@ def load(path: str) -> Config:
                     (mount["path"], bool(mount["writable"])) for mount in isolation.get("mounts", ())
                 ),
             ),
+            program=_program(document.get("program", {})),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: missing or of the wrong type: {error}") from None
+
+
+def _program(document: dict[str, Any]) -> Program:
+    return Program(
+        variables=dict(document.get("variables", {})),
+        keeps_files=bool(document.get("keepsFiles")),
+        address_space=int(document.get("addressSpaceBytes", ADDRESS_SPACE_ALLOWANCE)),
+    )

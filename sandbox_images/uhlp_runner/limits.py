@@ -18,22 +18,22 @@ CPU_GRACE_SECONDS = 1
 """Between SIGXCPU and SIGKILL."""
 
 
-def apply_memory(memory_bytes: int) -> None:
+def apply_memory(memory_bytes: int, allowance: int = ADDRESS_SPACE_ALLOWANCE) -> None:
     """Bound this process's memory for good. Beyond it an allocation raises MemoryError."""
     lower(resource.RLIMIT_DATA, memory_bytes)
-    lower(resource.RLIMIT_AS, memory_bytes + ADDRESS_SPACE_ALLOWANCE)
+    lower(resource.RLIMIT_AS, memory_bytes + allowance)
 
 
-def apply_handler(limits: "Mapping[str, int]") -> None:
+def apply_handler(limits: "Mapping[str, int]", allowance: int = ADDRESS_SPACE_ALLOWANCE) -> None:
     """Bound a process that runs handlers: memory, processes and threads, open files."""
-    apply_memory(limits["memoryBytes"])
+    apply_memory(limits["memoryBytes"], allowance)
     lower(resource.RLIMIT_NPROC, limits["processes"])
     lower(resource.RLIMIT_NOFILE, limits["maxOpenFiles"])
 
 
-def apply_request(limits: "Mapping[str, int]") -> None:
+def apply_request(limits: "Mapping[str, int]", allowance: int = ADDRESS_SPACE_ALLOWANCE) -> None:
     """Bound a process that serves a single request: as `apply_handler`, and its CPU seconds."""
-    apply_handler(limits)
+    apply_handler(limits, allowance)
     lower_cpu(limits["cpuSeconds"])
 
 

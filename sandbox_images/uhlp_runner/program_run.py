@@ -1,8 +1,8 @@
 """Runs one program in place of handlers: shut in like an instance, bounded, and with nothing left behind.
 
 The program comes as an open descriptor, so that nobody can exchange it after it was checked. It has nothing
-but its arguments, its standard streams and an empty folder. All that it starts ends with it, or with this
-process: they live in a process space whose first process is a child of this one.
+but its arguments, its standard streams, a folder, and the environment that it was given. All that it starts
+ends with it, or with this process: they live in a process space whose first process is a child of this one.
 """
 
 import os
@@ -24,7 +24,10 @@ NOT_STARTED = 126
 
 def run(config: Config, program: int, arguments: list[str]) -> NoReturn:
     """Run it and end with its exit code, or 128 and the number of the signal that ended it."""
+    parent = os.getppid()
     protection = confine.shut_in(config, own_processes=True)
+    # Only now: a change of the user takes it back.
+    confine.die_with(parent)
     if not {confine.OWN_MOUNTS, confine.OWN_USERS} & set(protection.in_force):
         sys.stderr.write(f"this host cannot confine a program: {'; '.join(protection.missing)}\n")
         sys.exit(REFUSED)
@@ -34,8 +37,9 @@ def run(config: Config, program: int, arguments: list[str]) -> NoReturn:
     # One of its own: in /tmp itself lie the mount points of what is shown below a hidden folder.
     work = f"{os.environ['TMPDIR']}/work"
     os.mkdir(work)  # noqa: PTH102
-    os.chdir(work)
-    os.environ.update(HOME=work, TMPDIR=work)
+    home = config.dir if config.program.keeps_files else work
+    os.chdir(home)
+    os.environ.update({"HOME": home, "TMPDIR": work, **config.program.variables})
     first = os.fork()
     if first == 0:
         # The parent is in another process space, so it has no number here.
@@ -57,7 +61,9 @@ def _first_process(config: Config, program: int, arguments: list[str]) -> NoRetu
 
 def _become(config: Config, program: int, arguments: list[str]) -> NoReturn:
     try:
-        apply_request({**config.limits, "processes": config.limits["maxProcesses"]})
+        apply_request(
+            {**config.limits, "processes": config.limits["maxProcesses"]}, config.program.address_space
+        )
         os.closerange(3, program)
         os.closerange(program + 1, config.limits["maxOpenFiles"])
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # As every program expects it; Python ignores it.

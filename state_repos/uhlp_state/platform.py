@@ -10,6 +10,7 @@ from uhlp_state.checks.parts import Files
 from uhlp_state.checks.tree import check_tree
 from uhlp_state.model.base import AppIdText, Count, Model, Name, refusal
 from uhlp_state.model.commands import HARDENED
+from uhlp_state.model.mcp_servers import AllowedMcpServer, ServerName
 from uhlp_state.model.mounts import Mount, MountText
 from uhlp_state.model.policies import Policy, ShippedPolicy
 from uhlp_state.parse_cache import ParseCache
@@ -56,6 +57,8 @@ class PlatformDefinition(Model):
     allowed_commands: tuple[Name, ...] = HARDENED
     """Programs that apps may allow themselves, by absolute path. Default those that are run with checked
     arguments; any other gets the arguments that it is given."""
+    allowed_mcp_servers: dict[ServerName, AllowedMcpServer] = Field(default_factory=dict)
+    """Programs that apps may run as MCP servers, by name. Default none."""
     shipped_policies: tuple[ShippedPolicy, ...] = (ShippedPolicy.SECRETS,)
     """Policies that come with UHLP and hold for every app: `secrets`, `personal-data`. Default `secrets`."""
     policies: dict[Name, Policy] = Field(default_factory=dict)

@@ -121,6 +121,11 @@ class Code(StrEnum):
     IMAGE_NOT_ALLOWED = "IMAGE_NOT_ALLOWED", "A pool's image is not on the platform's list."
     MOUNT_NOT_ALLOWED = "MOUNT_NOT_ALLOWED", "A pool's volume mount is not on the platform's list."
     COMMAND_NOT_ALLOWED = "COMMAND_NOT_ALLOWED", "A program is not on the platform's list."
+    MCP_SERVER_NOT_ALLOWED = (
+        "MCP_SERVER_NOT_ALLOWED",
+        "An MCP server's program is not on the platform's list.",
+    )
+    SECRET_IN_CONFIG = "SECRET_IN_CONFIG", "A credential is written out instead of a reference to a secret."
     # The report itself
     TOO_MANY_PROBLEMS = "TOO_MANY_PROBLEMS", "A file has more problems than are listed."
 

@@ -14,6 +14,7 @@ from uhlp_state.assets import assets_folder
 from uhlp_state.model import (
     AppDefinition,
     ComponentRegistry,
+    McpPins,
     Model,
     OptimizationConfig,
     Policy,
@@ -36,6 +37,7 @@ _FILES: dict[str, type[Model]] = {
     "prompt": PromptTemplate,
     "tool": ToolDefinition,
     "scripted_rules": ScriptedRules,
+    "mcp_pins": McpPins,
 }
 
 

@@ -9,9 +9,11 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from uhlp_state.model import (
+    AllowedMcpServer,
     AppDefinition,
     ComponentDefinition,
     OptimizationConfig,
+    PinnedTool,
     Policy,
     PoolDefinition,
     PromptTemplate,
@@ -54,6 +56,10 @@ class AppSnapshot:
     """Policies by name, asked after those that ship: the platform's (`platform/<name>`), then the app's."""
     tools: tuple[ToolDefinition, ...] = ()
     """The app's own tools, in order of their names."""
+    mcp_programs: Mapping[str, AllowedMcpServer] = field(default_factory=dict)
+    """What the platform allows of the programs that `mcpServers` name, by their names."""
+    mcp_pins: Mapping[str, tuple[PinnedTool, ...]] = field(default_factory=dict)
+    """The tools that the app offers of each of its `mcpServers`, as they were approved."""
     files: int = 0
     """Number of files in the tree."""
     environments: Mapping[Language, str] = field(default_factory=dict)
@@ -101,6 +107,8 @@ class AppSnapshot:
             "shippedPolicies": list(self.shipped_policies),
             "policies": {name: policy.to_json() for name, policy in self.policies.items()},
             "tools": [tool.to_json() for tool in self.tools],
+            "mcpPrograms": {name: program.to_json() for name, program in self.mcp_programs.items()},
+            "mcpPins": {name: [tool.to_json() for tool in tools] for name, tools in self.mcp_pins.items()},
             "files": self.files,
             "environments": {language.value: digest for language, digest in self.environments.items()},
         }
@@ -126,6 +134,13 @@ class AppSnapshot:
             shipped_policies=tuple(data["shippedPolicies"]),
             policies={name: Policy.model_validate(policy) for name, policy in data["policies"].items()},
             tools=tuple(ToolDefinition.model_validate(item) for item in data["tools"]),
+            mcp_programs={
+                name: AllowedMcpServer.model_validate(item) for name, item in data["mcpPrograms"].items()
+            },
+            mcp_pins={
+                name: tuple(PinnedTool.model_validate(item) for item in tools)
+                for name, tools in data["mcpPins"].items()
+            },
             files=data["files"],
             environments={Language(name): digest for name, digest in data["environments"].items()},
         )

@@ -12,6 +12,7 @@ from uhlp_state.checks.commands import check_commands
 from uhlp_state.checks.components import check_components
 from uhlp_state.checks.dependencies import check_dependencies
 from uhlp_state.checks.llm import check_llm
+from uhlp_state.checks.mcp_servers import check_mcp_servers
 from uhlp_state.checks.parts import Files, Part
 from uhlp_state.checks.pools import check_pools
 from uhlp_state.checks.prompts import check_component_prompts, check_prompts
@@ -26,6 +27,7 @@ from uhlp_state.model import (
     ComponentRegistry,
     Model,
     OptimizationConfig,
+    PinnedTool,
     Policy,
     SecurityConfig,
     ToolDefinition,
@@ -99,11 +101,12 @@ def validate(
     )
     tools = check_tools(files, known)
     policies = _policies(files, platform)
+    pins = check_mcp_servers(files, parts.definition, platform) if parts.definition else {}
     _check_files(files)
     problems += files.problems
     if problems:
         return Validation(None, tuple(sorted(problems)))
-    snapshot = _snapshot(files, parts, tools, policies, platform, app, commit, tree, len(entries))
+    snapshot = _snapshot(files, parts, tools, policies, pins, platform, app, commit, tree, len(entries))
     return Validation(snapshot, ())
 
 
@@ -194,6 +197,7 @@ def _snapshot(
     parts: _Parts,
     tools: tuple[ToolDefinition, ...],
     policies: dict[str, Policy],
+    pins: dict[str, tuple[PinnedTool, ...]],
     platform: PlatformDefinition,
     app: str,
     commit: str,
@@ -222,6 +226,12 @@ def _snapshot(
         shipped_policies=tuple(platform.shipped_policies),
         policies=policies,
         tools=tools,
+        mcp_programs={
+            server.command: platform.allowed_mcp_servers[server.command]
+            for server in definition.model.mcp_servers.values()
+            if server.command is not None
+        },
+        mcp_pins=pins,
         files=count,
         environments={wanted.language: wanted.digest for wanted in dependencies(files.installable)},
     )

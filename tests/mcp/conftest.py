@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -33,7 +34,13 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def office(folder: Path) -> AsyncIterator[Office]:
+def office_settings() -> dict[str, Any]:
+    """More settings of the daemon; a test module may have its own."""
+    return {}
+
+
+@pytest.fixture
+async def office(folder: Path, office_settings: dict[str, Any]) -> AsyncIterator[Office]:
     server = PrivateRedis(folder)
     server.start()
     settings = Settings(
@@ -41,6 +48,8 @@ async def office(folder: Path) -> AsyncIterator[Office]:
         redis=f"unix://{server.path}",
         operator_token=OPERATOR,
         private_addresses=True,
+        secrets_key_file=folder / "secrets.key",
+        **office_settings,
     )
     settings.home.create()
     listener = listen_tcp("127.0.0.1", 0)

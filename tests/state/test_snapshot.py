@@ -55,7 +55,8 @@ def test_what_it_holds(snapshot):
 def test_the_way_through_json_changes_nothing(snapshot):
     plain = snapshot.to_json()
     keys = "app commit tree definition components security optimization schemas prompts ui"
-    assert list(plain) == [*keys.split(), "shippedPolicies", "policies", "tools", "files", "environments"]
+    more = "shippedPolicies policies tools mcpPrograms mcpPins files environments"
+    assert list(plain) == [*keys.split(), *more.split()]
     again = AppSnapshot.from_json(orjson.loads(orjson.dumps(plain)))
     assert again == snapshot
     assert again.to_json() == plain

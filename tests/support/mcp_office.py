@@ -14,7 +14,14 @@ from support.private_redis import PrivateRedis
 from support.waiting import eventually
 from uhlp_core import keys, wake
 from uhlp_core.settings import Settings
-from uhlp_state.model import AppDefinition, ComponentDefinition, Policy, SecurityConfig
+from uhlp_state.model import (
+    AllowedMcpServer,
+    AppDefinition,
+    ComponentDefinition,
+    PinnedTool,
+    Policy,
+    SecurityConfig,
+)
 from uhlp_state.snapshot import AppSnapshot
 
 
@@ -55,6 +62,8 @@ class Office:
         commit: str = "c" * 40,
         keys_of_api: Sequence[Mapping[str, Any]] = (),
         policies: Mapping[str, Any] | None = None,
+        mcp_programs: Mapping[str, AllowedMcpServer] | None = None,
+        mcp_pins: Mapping[str, tuple[PinnedTool, ...]] | None = None,
         **definition: Any,
     ) -> None:
         """Write the RoutesDoc that says what is served."""
@@ -75,6 +84,8 @@ class Office:
             (component,),
             SecurityConfig.model_validate({"apiKeys": list(keys_of_api)}),
             policies={name: Policy.model_validate(policy) for name, policy in (policies or {}).items()},
+            mcp_programs=mcp_programs or {},
+            mcp_pins=mcp_pins or {},
         )
         async with self.redis.pipeline() as pipe:
             pipe.set(keys.routes(deployment), orjson.dumps({"snapshot": snapshot.to_json()}))

@@ -24,7 +24,7 @@ def programs() -> Path:
     if not folder.exists():
         if os.environ.get(REQUIRED) != "1":
             pytest.skip(f"the conformance suite is not installed; {REQUIRED}=1 installs it with npm")
-        _install(folder)
+        install(MANIFESTS, folder)
     return folder / "node_modules" / ".bin"
 
 
@@ -43,13 +43,13 @@ def run(program: str, *arguments: str, seconds: float = 100) -> "subprocess.Comp
     )
 
 
-def _install(folder: Path) -> None:
-    """Install next to the place and move in: whoever finds the folder finds all of it."""
+def install(manifests: Path, folder: Path) -> None:
+    """Install what a lock file names next to the place, and move in: who finds the folder finds all of it."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as name:
         made = Path(name) / "made"
         made.mkdir()
         for file in ("package.json", "package-lock.json"):
-            shutil.copy(MANIFESTS / file, made / file)
+            shutil.copy(manifests / file, made / file)
         command = [
             "npm",
             "ci",

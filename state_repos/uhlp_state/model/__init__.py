@@ -30,6 +30,7 @@ from uhlp_state.model.llm_scripted import (
     ScriptedRule,
     ScriptedRules,
 )
+from uhlp_state.model.mcp_servers import AllowedMcpServer, McpPins, McpServer, PinnedTool
 from uhlp_state.model.optimization import (
     MetricCondition,
     OptimizationAction,
@@ -56,6 +57,7 @@ from uhlp_state.model.workflows import (
 )
 
 __all__ = [
+    "AllowedMcpServer",
     "ApiKeyDefinition",
     "AppDefinition",
     "BudgetScope",
@@ -73,12 +75,15 @@ __all__ = [
     "LlmProvider",
     "LlmProviderType",
     "LlmRetries",
+    "McpPins",
+    "McpServer",
     "MetricCondition",
     "Model",
     "OptimizationAction",
     "OptimizationConfig",
     "OptimizationRule",
     "OutputFormat",
+    "PinnedTool",
     "Policy",
     "PolicyAction",
     "PolicyEvent",

@@ -11,6 +11,7 @@ from uhlp_state.model.base import AppIdText, Count, Model, any_case
 from uhlp_state.model.commands import CommandConfig
 from uhlp_state.model.components import ComponentRegistry
 from uhlp_state.model.llm import LlmConfig
+from uhlp_state.model.mcp_servers import MAX_SERVERS, McpServer, ServerName
 from uhlp_state.model.optimization import OptimizationConfig
 from uhlp_state.model.pools import SandboxPoolConfig
 from uhlp_state.model.security import SecurityConfig
@@ -53,6 +54,8 @@ class AppDefinition(Model):
     """Default configuration values of all components. No secrets: the repo keeps every value for ever."""
     commands: CommandConfig = CommandConfig()
     """Programs that the components may run, through `core.linux.executeCommand`."""
+    mcp_servers: dict[ServerName, McpServer] = Field(default_factory=dict, max_length=MAX_SERVERS)
+    """Other people's MCP servers by name; their tools are `community.<name>.*`. Default none."""
     max_body_bytes: Count = Field(default=10 * MEBIBYTE, ge=0, le=100 * MEBIBYTE)
     """Largest request body in bytes. Default 10 MiB, at most 100 MiB."""
     definition_writes: Annotated[DefinitionWrites, *any_case(DefinitionWrites)] = DefinitionWrites.REFUSE

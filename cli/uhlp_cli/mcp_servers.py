@@ -1,0 +1,199 @@
+"""`uhlp mcp`: which MCP servers an app uses, what they offer, and the approval of it as a commit."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import click
+
+from uhlp_cli.committing import commit_files, operator
+from uhlp_cli.frame import Group, Invocation
+from uhlp_cli.output import clean, line, short, table
+from uhlp_cli.repos import existing_app
+from uhlp_core.errors import Conflict, InvalidInput, NotFound, UhlpError, Unavailable
+from uhlp_core.ids import PRODUCTION_BRANCH, Deployment
+
+if TYPE_CHECKING:
+    from uhlp_core.home import Home
+    from uhlp_state.commits import StagedCommit
+    from uhlp_state.model import McpPins, PinnedTool
+
+
+@click.group("mcp", cls=Group)
+def mcp() -> None:
+    """See and approve what MCP servers of others offer to an app, as `community.SERVER.TOOL`."""
+
+
+@mcp.command("status")
+@click.argument("app")
+@click.option("--preview", metavar="NAME", help="Of the app's preview NAME instead of production.")
+@click.pass_obj
+def status(invocation: Invocation, app: str, preview: str | None) -> None:
+    """Show the MCP servers of APP: whether they run, what is offered, what is held back and why.
+
+    \b
+    With --json: {servers: [{server, kind, state, error, retryAfter, pid, isPinned, tools, held}]}.
+    """
+    existing_app(invocation.home, app)
+    deployment = Deployment(app, preview).id
+    found = _ask(invocation.home, "GET", f"/servers/{quote(deployment)}")
+    if invocation.json:
+        invocation.answer(found, "")
+        return
+    table(
+        ("SERVER", "KIND", "STATE", "OFFERED", "HELD BACK", "LAST ERROR"),
+        [
+            (
+                one["server"],
+                one["kind"],
+                one["state"],
+                ", ".join(one["tools"])
+                if one["isPinned"]
+                else f"nothing: uhlp mcp pin {app} {one['server']}",
+                ", ".join(one["held"]) or "-",
+                one["error"] or "-",
+            )
+            for one in found["servers"]
+        ],
+    )
+
+
+@mcp.command("pin")
+@click.argument("app")
+@click.argument("server")
+@click.option("--propose", is_flag=True, help="Make a branch proposals/… to be reviewed, and leave main.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def pin(invocation: Invocation, app: str, server: str, propose: bool, yes: bool) -> None:
+    """Ask the running SERVER of APP for its tools, show them, and approve them with a commit.
+
+    Read what is shown: descriptions are what language models get to read. From then on a tool that says
+    anything else is held back.
+
+    \b
+    With --json (needs --yes): {app, server, branch, commit, tools: [names]}; commit is null if nothing
+      changed.
+    """
+    from uhlp_state.git_repo import read_ref
+    from uhlp_state.model import McpPins, PinnedTool
+
+    repo = existing_app(invocation.home, app)
+    if invocation.json and not yes:
+        raise InvalidInput("with --json nobody is asked: add --yes")
+    head = read_ref(repo, PRODUCTION_BRANCH)
+    if head is None:
+        raise NotFound(f"{app} has no commit on {PRODUCTION_BRANCH} yet", code="NO_COMMIT")
+    found = _ask(invocation.home, "POST", f"/look/{quote(app)}/{quote(server)}")
+    pins = McpPins(tools=tuple(PinnedTool.model_validate(tool) for tool in found["tools"]))
+    before = _pinned(repo, head, server)
+    if not invocation.json:
+        for tool in pins.tools:
+            _show(tool, before.get(tool.name))
+        for name in sorted(before.keys() - {tool.name for tool in pins.tools}):
+            line(f"- {name}: gone", fg="yellow")
+    names = [tool.name for tool in pins.tools]
+    document = {"app": app, "server": server, "branch": PRODUCTION_BRANCH, "commit": None, "tools": names}
+    if list(before.values()) == list(pins.tools):
+        invocation.answer(document, "Nothing has changed since it was approved.")
+        return
+    if not yes:
+        click.confirm(f"Approve these {len(names)} tools of {server}?", abort=True)
+    branch, commit = _commit(invocation, repo, head, server, pins, propose=propose)
+    invocation.answer({**document, "branch": branch, "commit": commit}, f"✔ {short(commit)} on {branch}")
+
+
+def _commit(
+    invocation: Invocation, repo: Path, head: str, server: str, pins: "McpPins", *, propose: bool
+) -> tuple[str, str]:
+    from uhlp_state.commits import move_branch, stage_commit
+    from uhlp_state.git_repo import heads
+    from uhlp_state.model.mcp_servers import PINS
+    from uhlp_state.proposals import Proposal
+
+    content = json.dumps(pins.to_json(), ensure_ascii=False, indent=2) + "\n"
+    files = {f"{PINS}{server}.json": content.encode()}
+    message = f"Approve {len(pins.tools)} tools of the MCP server {server}"
+    staged = stage_commit(repo, head, files, message, operator())
+    _validate(invocation, repo, staged)
+    if not propose:
+        return PRODUCTION_BRANCH, commit_files(repo, head, files, message)
+    branch = Proposal(f"pin-{server}").branch(repo, heads(repo))
+    staged.write(repo)
+    if not move_branch(repo, branch, None, staged.commit):
+        raise Conflict(f"somebody else made {branch} meanwhile; try again")
+    return branch, staged.commit
+
+
+def _validate(invocation: Invocation, repo: Path, staged: "StagedCommit") -> None:
+    """Refuse what a push would be refused for, such as a schema that leads outside itself."""
+    from uhlp_state.parse_cache import ParseCache
+    from uhlp_state.receive import check_commit, current_platform
+
+    problems = check_commit(
+        staged.source(repo),
+        repo.stem,
+        staged.commit,
+        staged.tree,
+        ParseCache(),
+        current_platform(invocation.home.repos),
+    )
+    if problems:
+        listed = "\n".join(clean(problem.format()) for problem in problems)
+        raise InvalidInput(
+            f"the tools cannot be approved as they are, so nothing was changed:\n{listed}",
+            code="INVALID_STATE",
+        )
+
+
+def _pinned(repo: Path, head: str, server: str) -> "dict[str, PinnedTool]":
+    """The tools that are approved already; none where the file is missing or cannot be read."""
+    from pydantic import ValidationError
+
+    from uhlp_state.commits import file_at
+    from uhlp_state.model import McpPins
+    from uhlp_state.model.mcp_servers import PINS
+
+    try:
+        found = McpPins.model_validate_json(file_at(repo, head, f"{PINS}{server}.json") or b"")
+    except ValidationError:
+        return {}
+    return {tool.name: tool for tool in found.tools}
+
+
+def _show(tool: "PinnedTool", before: "PinnedTool | None") -> None:
+    mark, colour = ("=", None) if before == tool else ("~", "yellow") if before else ("+", "green")
+    line(f"{mark} {clean(tool.name)}", fg=colour, bold=True)
+    for text in clean(tool.description).splitlines():
+        line(f"    {text}")
+    if before is not None and before != tool:
+        line("    (was approved as:)", dim=True)
+        for text in clean(before.description).splitlines():
+            line(f"    {text}", dim=True)
+    line(f"    arguments: {clean(json.dumps(tool.input_schema, ensure_ascii=False))}", dim=True)
+
+
+def _ask(home: "Home", method: str, target: str) -> dict[str, Any]:
+    """The MCP daemon's answer. Raises UhlpError with its own words, Unavailable if it does not run."""
+    from uhlp_core.unix_http import ConnectionLost, connect, message
+
+    async def work() -> dict[str, Any]:
+        try:
+            connection = await connect(str(home.mcp_socket))
+        except OSError:
+            raise Unavailable(
+                f"the MCP server of {home.root} does not run: start the platform with `uhlp up`"
+            ) from None
+        try:
+            reply = await connection.request(message(method, target, b""))
+        except ConnectionLost:
+            raise Unavailable("the MCP server ended before it had answered; try again") from None
+        finally:
+            connection.close()
+        found: dict[str, Any] = json.loads(reply.body)
+        if reply.status != 200:
+            raise UhlpError(found["detail"], code=found["code"])
+        return found
+
+    return asyncio.run(work())

@@ -1,0 +1,107 @@
+"""How one app reaches one of its servers: what its definition says, with secrets in place of references.
+
+Exists in memory only. Nothing of it is logged or shown but the names.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from uhlp_core.ids import Deployment
+from uhlp_core.secrets import SecretStore
+from uhlp_mcp.community.errors import ServerUnavailable
+from uhlp_mcp.community.registrations import Registrations
+from uhlp_state.model import AllowedMcpServer, McpServer
+from uhlp_state.model.mcp_servers import SECRET
+from uhlp_state.snapshot import AppSnapshot
+
+MIN_REDACTED = 4
+"""Characters of the shortest secret that is taken out of texts: a shorter one would tear every text apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A server with all that is needed to talk to it."""
+
+    deployment: str
+    name: str
+    seconds: float
+    """That a call may take."""
+    program: AllowedMcpServer | None
+    """What is run; None where `url` is called."""
+    url: str
+    arguments: tuple[str, ...] = field(repr=False)
+    variables: Mapping[str, str] = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+    secrets: frozenset[str] = field(repr=False)
+
+    @property
+    def label(self) -> str:
+        """How messages name it."""
+        return f"the MCP server {self.name} of {self.deployment}"
+
+    def version(self) -> str:
+        """Another one for every change of definition, address or secret: a session serves one only."""
+        parts = [
+            self.program.to_json() if self.program else None,
+            self.url,
+            self.arguments,
+            dict(self.variables),
+            dict(self.headers),
+        ]
+        return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+    def redacted(self, text: str) -> str:
+        """A text that may be shown: without the secrets that the server was given."""
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+class Connections:
+    """Makes connections from what is served."""
+
+    def __init__(self, secrets: SecretStore, registrations: Registrations) -> None:
+        self._secrets = secrets
+        self._registrations = registrations
+
+    async def connection(self, snapshot: AppSnapshot, deployment: str, name: str) -> Connection:
+        """Raises ServerUnavailable where nobody has registered, and what `SecretStore.resolve` raises."""
+        server = snapshot.definition.mcp_servers[name]
+        url = server.url or ""
+        if server.registers:
+            url = await self._registrations.url(deployment, name)
+            if not url:
+                raise ServerUnavailable(
+                    f"no server has registered as {name} of {deployment}; it does so with POST /mcp/register"
+                )
+        # The sources of secrets are files, programs and servers, which block.
+        return await asyncio.to_thread(self._resolved, snapshot, deployment, name, server, url)
+
+    def _resolved(
+        self, snapshot: AppSnapshot, deployment: str, name: str, server: McpServer, url: str
+    ) -> Connection:
+        app = Deployment.parse(deployment).app
+        used = set()
+
+        def value(text: str) -> str:
+            if not text.startswith(SECRET):
+                return text
+            secret = self._secrets.resolve(app, text)
+            used.add(secret)
+            return secret
+
+        return Connection(
+            deployment,
+            name,
+            server.timeout_seconds,
+            snapshot.mcp_programs[server.command] if server.command is not None else None,
+            url,
+            tuple(value(text) for text in server.args),
+            {key: value(text) for key, text in server.env.items()},
+            {key: value(text) for key, text in server.headers.items()},
+            frozenset(secret for secret in used if len(secret) >= MIN_REDACTED),
+        )

@@ -1,0 +1,257 @@
+"""One session with a server, on the official SDK's client: opened and closed by one task of its own.
+
+The SDK's scopes belong to the task that enters them; calls may come from any other.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from uhlp_core.errors import UhlpError
+from uhlp_mcp.community.connection import Connection
+from uhlp_mcp.community.errors import ServerFailed, ServerUnavailable
+from uhlp_mcp.community.http_client import client as http_client
+from uhlp_mcp.community.stdio import StdioTransport
+from uhlp_mcp.egress import Egress
+from uhlp_state.model import PinnedTool, ToolAnnotations
+from uhlp_state.model.mcp_servers import MAX_PINNED_TOOLS
+
+if TYPE_CHECKING:
+    from mcp.client._transport import TransportStreams
+    from mcp.types import CallToolResult, Tool
+
+    from mcp import Client
+
+START_SECONDS = 30.0
+"""Until a server has told its tools; an interpreter that starts for the first time takes some."""
+
+LOOK_SECONDS = 60.0
+"""A server's tools are looked at again this often, whether or not it says that they have changed."""
+
+MAX_PAGES = 20
+"""Of a list of tools."""
+
+MAX_TEXT = 2000
+"""Characters of a server's own error that are told."""
+
+
+class Session:
+    """Talks to one server until it ends, or is closed."""
+
+    def __init__(self, connection: Connection, folder: Path, hidden: Path, egress: Egress) -> None:
+        self.connection = connection
+        self.version = connection.version()
+        self.tools: Mapping[str, PinnedTool] = {}
+        """What the server says of its tools at the moment."""
+        self.used = time.monotonic()
+        self.active = 0
+        """Calls under way."""
+        self._answered = 0.0
+        self._folder = folder
+        self._hidden = hidden
+        self._egress = egress
+        self._client: Client | None = None
+        self._stdio: StdioTransport | None = None
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._owner: asyncio.Task[None] | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes calls."""
+        return self._client is not None and not self._closing and not self._has_ended
+
+    @property
+    def pid(self) -> int | None:
+        """Of a program's process."""
+        return self._stdio.pid if self._stdio is not None else None
+
+    async def start(self) -> None:
+        """Connect, and learn the tools. Raises ServerUnavailable."""
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._owner = asyncio.create_task(self._own(ready))
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await ready
+        except TimeoutError:
+            await self.close()
+            raise self._unavailable(f"it did not start within {START_SECONDS:g} s") from None
+        except asyncio.CancelledError:
+            await self.close()
+            raise
+
+    async def call(self, tool: str, arguments: dict[str, Any]) -> "CallToolResult":
+        """Call a tool. Raises ServerFailed, and ServerUnavailable where the server ended meanwhile."""
+        from mcp.shared.exceptions import MCPError
+        from mcp.types import CONNECTION_CLOSED, REQUEST_TIMEOUT
+
+        client = self._client
+        assert client is not None, "started"
+        began = self.used = time.monotonic()
+        self.active += 1
+        try:
+            result = await client.call_tool(tool, arguments, read_timeout_seconds=self.connection.seconds)
+        except MCPError as error:
+            if error.code == REQUEST_TIMEOUT:
+                if self._answered < began:
+                    # Nothing came from it all that time: the next call finds a new one.
+                    self._end()
+                raise self._failed(
+                    f"took more than {self.connection.seconds:g} s", "TOOL_TIMED_OUT"
+                ) from None
+            if error.code == CONNECTION_CLOSED or self._has_ended:
+                self._end()
+                raise self._failed(
+                    f"ended during the call, and whether it acted is unknown: {self._why(error)}",
+                    "MCP_SERVER_ENDED",
+                ) from None
+            raise self._failed(f"refused the call: {self._shown(error)}", "MCP_SERVER_FAILED") from None
+        except (RuntimeError, ValidationError) as error:
+            raise self._failed(
+                f"gave a result against its own schema: {self._shown(error)}", "INVALID_OUTPUT"
+            ) from None
+        finally:
+            self.active -= 1
+            self.used = time.monotonic()
+        self._answered = time.monotonic()
+        return result
+
+    async def look(self) -> None:
+        """Learn the tools anew. Raises ServerFailed."""
+        client = self._client
+        assert client is not None, "started"
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                self.tools = await self._list(client)
+        except Exception as error:
+            raise self._failed(f"did not tell its tools: {self._why(error)}", "MCP_SERVER_FAILED") from None
+
+    async def close(self) -> None:
+        """End it, and wait until nothing of it is left."""
+        self._end()
+        if self._owner is not None:
+            try:
+                async with asyncio.timeout(START_SECONDS):
+                    await asyncio.shield(self._owner)
+            except TimeoutError:
+                self._owner.cancel()
+                await asyncio.gather(self._owner, return_exceptions=True)
+
+    async def _own(self, ready: "asyncio.Future[None]") -> None:
+        from mcp.types import ToolListChangedNotification
+
+        from mcp import Client
+
+        async def notice(message: Any) -> None:
+            if isinstance(message, ToolListChangedNotification):
+                self._wake.set()
+
+        try:
+            async with Client(self._transport(), message_handler=notice, cache=None) as client:
+                self.tools = await self._list(client)
+                self._client = client
+                if not ready.done():
+                    ready.set_result(None)
+                await self._look_until_closed(client)
+        except Exception as error:
+            if not ready.done():
+                ready.set_exception(self._unavailable(self._why(error)))
+        finally:
+            self._closing = True
+            self._client = None
+
+    async def _look_until_closed(self, client: "Client") -> None:
+        ended = asyncio.create_task(self._stdio.ended.wait()) if self._stdio is not None else None
+        try:
+            while not self._closing and not self._has_ended:
+                wake = asyncio.create_task(self._wake.wait())
+                waiting = {wake} if ended is None else {wake, ended}
+                try:
+                    await asyncio.wait(waiting, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    wake.cancel()
+                if not self._closing and not self._has_ended:
+                    self._wake.clear()
+                    self.tools = await self._list(client)
+        finally:
+            if ended is not None:
+                ended.cancel()
+
+    async def _list(self, client: "Client") -> dict[str, PinnedTool]:
+        """What the server says of its tools; one that could not be approved is left out."""
+        found: dict[str, PinnedTool] = {}
+        cursor: str | None = None
+        for _ in range(MAX_PAGES):
+            page = await client.list_tools(cursor=cursor)
+            for tool in page.tools:
+                with contextlib.suppress(ValidationError):
+                    found[tool.name] = _as_pinned(tool)
+            cursor = page.next_cursor
+            if cursor is None or len(found) > MAX_PINNED_TOOLS:
+                break
+        return found
+
+    def _transport(self) -> "AbstractAsyncContextManager[TransportStreams]":
+        if self.connection.program is not None:
+            self._stdio = StdioTransport(self.connection, self._folder, self._hidden)
+            return self._stdio
+        return self._http()
+
+    @contextlib.asynccontextmanager
+    async def _http(self) -> "AsyncIterator[TransportStreams]":
+        from mcp.client.streamable_http import streamable_http_client
+
+        async with (
+            http_client(self.connection, self._egress) as client,
+            streamable_http_client(self.connection.url, http_client=client) as streams,
+        ):
+            yield streams
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._stdio is not None and self._stdio.ended.is_set()
+
+    def _end(self) -> None:
+        self._closing = True
+        self._wake.set()
+
+    def _why(self, error: BaseException) -> str:
+        if self._has_ended and self._stdio is not None:
+            return self._stdio.why
+        return self._shown(error)
+
+    def _shown(self, error: BaseException) -> str:
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        text = str(error) if isinstance(error, UhlpError) or str(error) else type(error).__name__
+        return self.connection.redacted(text)[:MAX_TEXT]
+
+    def _unavailable(self, why: str) -> ServerUnavailable:
+        return ServerUnavailable(f"{self.connection.label} cannot be used: {why}")
+
+    def _failed(self, what: str, code: str) -> ServerFailed:
+        return ServerFailed(f"{self.connection.label} {what}", code=code)
+
+
+def _as_pinned(tool: "Tool") -> PinnedTool:
+    """Raises ValidationError for a name that cannot be offered."""
+    given = tool.annotations
+    hints = {
+        name: value
+        for name in ToolAnnotations.model_fields
+        if given is not None and (value := getattr(given, name)) is not None
+    }
+    return PinnedTool(
+        name=tool.name,
+        title=tool.title or (given.title if given is not None else None) or "",
+        description=tool.description or "",
+        input_schema=tool.input_schema,
+        output_schema=tool.output_schema,
+        annotations=ToolAnnotations(**hints),
+    )

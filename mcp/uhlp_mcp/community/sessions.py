@@ -1,0 +1,181 @@
+"""Keeps the sessions with servers: one for each server of a deployment and version of its credentials.
+
+Started at the first call, ended when idle, when the definition or a secret changes, and when the daemon ends.
+A server that fails is left alone for a while, longer each time.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from uhlp_core.errors import UhlpError
+from uhlp_core.home import Home
+from uhlp_mcp.community.connection import Connection, Connections
+from uhlp_mcp.community.errors import ServerUnavailable
+from uhlp_mcp.community.session import Session
+from uhlp_mcp.egress import Egress
+from uhlp_state.snapshot import AppSnapshot
+
+IDLE_SECONDS = 300.0
+"""A session ends after this long without a call."""
+
+SWEEP_SECONDS = 5.0
+"""Idle sessions are looked for this often."""
+
+FRESH_SECONDS = 5.0
+"""A connection is made anew after this long: so soon a changed secret or address is noticed."""
+
+MAX_SESSIONS = 200
+"""Of this daemon: each may be a process of tens of megabytes."""
+
+MAX_CALLS = 32
+"""Calls of one session under way at the same time; more of them are refused."""
+
+FIRST_PAUSE_SECONDS = 0.5
+MAX_PAUSE_SECONDS = 60.0
+"""After a failure nothing is tried for the first, twice that after the next, at most the second."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Slot:
+    """One server of one deployment."""
+
+    session: Session | None = None
+    connection: Connection | None = None
+    commit: str = ""
+    checked: float = 0.0
+    """When `connection` was made."""
+    failures: int = 0
+    """In a row."""
+    retry_at: float = 0.0
+    error: str = ""
+    """The last failure; empty after a success."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def state(self) -> str:
+        """`ready`, `failed` or `stopped`."""
+        if self.session is not None and self.session.alive:
+            return "ready"
+        return "failed" if self.error else "stopped"
+
+    def failed(self, why: str) -> None:
+        """Note a failure: the next try is later than after the one before."""
+        self.error = why
+        pause = min(FIRST_PAUSE_SECONDS * 2 ** min(self.failures, 16), MAX_PAUSE_SECONDS)
+        self.failures += 1
+        self.retry_at = time.monotonic() + pause
+
+    def succeeded(self) -> None:
+        self.failures, self.error = 0, ""
+
+
+class Sessions:
+    """All sessions of the daemon."""
+
+    def __init__(self, home: Home, connections: Connections, egress: Egress) -> None:
+        self._home = home
+        self._connections = connections
+        self._egress = egress
+        self._slots: dict[tuple[str, str], Slot] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def slot(self, deployment: str, name: str) -> Slot:
+        """What is known of a server."""
+        return self._slots.setdefault((deployment, name), Slot())
+
+    @contextlib.asynccontextmanager
+    async def session(self, snapshot: AppSnapshot, deployment: str, name: str) -> AsyncIterator[Session]:
+        """A session that takes calls. A failure inside, and one to start it, counts against the server.
+
+        Raises ServerUnavailable, and what making its connection raises.
+        """
+        slot = self.slot(deployment, name)
+        session = await self._ready(slot, snapshot, deployment, name)
+        if session.active >= MAX_CALLS:
+            raise ServerUnavailable(
+                f"{session.connection.label} has {MAX_CALLS} calls under way; try again", FIRST_PAUSE_SECONDS
+            )
+        try:
+            yield session
+        except UhlpError as error:
+            if not session.alive:
+                slot.failed(str(error))
+            raise
+        slot.succeeded()
+
+    async def sweep(self) -> None:
+        """End what is idle, for ever."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = time.monotonic()
+            for key, slot in list(self._slots.items()):
+                session = slot.session
+                if session is not None and not session.active and now - session.used > IDLE_SECONDS:
+                    self._end(slot)
+                if slot.session is None and not slot.lock.locked() and now > slot.retry_at + IDLE_SECONDS:
+                    del self._slots[key]
+
+    async def close(self) -> None:
+        """End all sessions."""
+        for slot in self._slots.values():
+            self._end(slot)
+        await asyncio.gather(*self._ending)
+
+    async def _ready(self, slot: Slot, snapshot: AppSnapshot, deployment: str, name: str) -> Session:
+        now = time.monotonic()
+        session = slot.session
+        if (
+            session is not None
+            and session.alive
+            and slot.commit == snapshot.commit
+            and now - slot.checked < FRESH_SECONDS
+        ):
+            return session
+        async with slot.lock:
+            connection = await self._connections.connection(snapshot, deployment, name)
+            slot.connection, slot.commit, slot.checked = connection, snapshot.commit, time.monotonic()
+            session = slot.session
+            if session is not None:
+                if session.alive and session.version == connection.version():
+                    return session
+                if session.version != connection.version():
+                    # A change may be what mends it.
+                    slot.retry_at = 0.0
+                self._end(slot)
+            pause = slot.retry_at - time.monotonic()
+            if pause > 0:
+                raise ServerUnavailable(
+                    f"{slot.error}; it is tried again in {max(pause, 0.1):.1f} s", round(max(pause, 0.1), 1)
+                )
+            return await self._start(slot, connection)
+
+    async def _start(self, slot: Slot, connection: Connection) -> Session:
+        if sum(one.session is not None for one in self._slots.values()) >= MAX_SESSIONS:
+            raise ServerUnavailable(f"{MAX_SESSIONS} MCP servers are in use already; try again", 10.0)
+        folder = self._home.mcp_servers / connection.deployment / connection.name
+        session = Session(connection, folder, self._home.root, self._egress)
+        try:
+            await session.start()
+        except UhlpError as error:
+            slot.failed(str(error))
+            _log.warning("%s", error, extra={"deployment": connection.deployment})
+            raise ServerUnavailable(
+                f"{error}; it is tried again in {slot.retry_at - time.monotonic():.1f} s",
+                round(slot.retry_at - time.monotonic(), 1),
+            ) from None
+        slot.session = session
+        return session
+
+    def _end(self, slot: Slot) -> None:
+        """End the slot's session once its calls are over."""
+        session, slot.session = slot.session, None
+        if session is not None:
+            task = asyncio.create_task(session.close())
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)

@@ -1,0 +1,112 @@
+"""Other people's MCP servers that an app uses, and the tools it has approved (specification 5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import Annotated
+
+from pydantic import Field, JsonValue, StringConstraints
+
+from uhlp_state.model.base import Count, Flag, Model, Name, Number
+from uhlp_state.model.pools import Memory
+from uhlp_state.model.tools import ToolAnnotations
+
+PREFIX = "community."
+PINS = "state/mcp_pins/"
+
+MAX_SERVERS = 16
+"""Of one app: each may be a process of its own."""
+
+MAX_PINNED_TOOLS = 200
+"""Of one server. No model can choose among more."""
+
+MAX_VALUE = 4096
+"""Characters of an argument, an environment variable or a header."""
+
+SERVER_NAME = r"^[a-z][a-z0-9]*(?:[._-][a-z0-9]+)*$"
+TOOL_NAME = r"^[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*$"
+
+SECRET = "secret:"  # noqa: S105 - how a reference begins
+"""A value that begins so stands for a secret of the app."""
+
+ServerName = Annotated[str, StringConstraints(pattern=SERVER_NAME, max_length=40)]
+Value = Annotated[str, StringConstraints(pattern=r"^[^\u0000-\u001f\u007f]*$", max_length=MAX_VALUE)]
+VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
+HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]*$", max_length=128)]
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9_@+.-]+)+$", max_length=MAX_VALUE)]
+
+
+class McpServer(Model):
+    """One server of an app (`mcpServers` in `app_definition.yaml`): a program of the platform's, an address,
+    or one that registers itself. Nothing of it is offered before its tools are pinned (`uhlp mcp pin`)."""
+
+    command: Name | None = None
+    """Name of a program in the platform's `allowedMcpServers`, which is then run shut in for this app."""
+    args: tuple[Value, ...] = Field(default=(), max_length=64)
+    """With `command`: arguments after those that the platform gives. `secret:NAME` stands for a secret."""
+    env: dict[VariableName, Value] = Field(default_factory=dict, max_length=64)
+    """With `command`: its environment. `secret:NAME` stands for a secret."""
+    url: str | None = Field(default=None, pattern=r"^https?://[^\s@\\#]+$", max_length=2048)
+    """Address of a server that speaks streamable HTTP; https, except on private networks."""
+    headers: dict[HeaderName, Value] = Field(default_factory=dict, max_length=32)
+    """With `url` or `register`: headers of every request. `secret:NAME` stands for a secret."""
+    registers: Flag = Field(default=False, alias="register")
+    """Whether the server tells its address itself, with `POST /mcp/register`. Default false."""
+    tools: tuple[Name, ...] = Field(default=("*",), max_length=MAX_PINNED_TOOLS)
+    """Which of its pinned tools the app offers: names, `*` stands for any letters. Default all."""
+    timeout_seconds: Number = Field(default=30, gt=0, le=900)
+    """Seconds that a call may take. Default 30."""
+
+    def offers(self, tool: str) -> bool:
+        """Whether a tool is among `tools`."""
+        return any(fnmatchcase(tool, pattern) for pattern in self.tools)
+
+    def values(self) -> Iterator[tuple[tuple[str, str | int], str]]:
+        """Every value that may be a reference to a secret, and where it stands."""
+        for position, argument in enumerate(self.args):
+            yield ("args", position), argument
+        for key, mapping in (("env", self.env), ("headers", self.headers)):
+            for name, value in mapping.items():
+                yield (key, name), value
+
+
+class AllowedMcpServer(Model):
+    """A program that apps may use as an MCP server (`allowedMcpServers` in `platform.yaml`)."""
+
+    command: tuple[Value, ...] = Field(min_length=1, max_length=64)
+    """Absolute path of the program, which only root can change, and its first arguments."""
+    folders: tuple[AbsolutePath, ...] = Field(default=(), max_length=16)
+    """Folders that it reads, besides the system's: where it is installed."""
+    network: Flag = False
+    """Whether it has the network of this machine, all of it. Default false."""
+    memory_limit: Memory = "512M"
+    """Memory of each of its processes. Default 512M."""
+    max_processes: Count = Field(default=64, ge=1, le=1024)
+    """Processes and threads at once. Default 64."""
+    description: str = ""
+    """For people."""
+
+
+class PinnedTool(Model):
+    """A tool as it was approved. What the server says of it must stay exactly this."""
+
+    name: str = Field(pattern=TOOL_NAME, max_length=128)
+    """As the server calls it."""
+    title: str = ""
+    """Name for people."""
+    description: str = ""
+    """What LLMs are told of it."""
+    input_schema: dict[str, JsonValue] = Field(default={"type": "object"})
+    """JSON Schema of the arguments."""
+    output_schema: dict[str, JsonValue] | None = None
+    """JSON Schema of the structured result, where it promises one."""
+    annotations: ToolAnnotations = ToolAnnotations()
+    """Hints for clients."""
+
+
+class McpPins(Model):
+    """The approved tools of one server (`state/mcp_pins/<server>.json`), written by `uhlp mcp pin`."""
+
+    tools: tuple[PinnedTool, ...] = Field(max_length=MAX_PINNED_TOOLS)
+    """Its tools, by name."""

@@ -1,0 +1,138 @@
+"""An MCP server that does what servers should not: crash, hang, lie, change.
+
+The standard library only, so that it starts at once and can break the protocol.
+
+    python fault_server.py [--slow SECONDS] [--describe TEXT] [--die]
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from typing import Any
+
+OPTIONS = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=False))
+ANY: dict[str, Any] = {"type": "object"}
+NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+# `<ESC>` stands for the character, which no argument may hold.
+description = OPTIONS.get("--describe", "Says it again.").replace("<ESC>", "\x1b")
+
+
+def tools() -> list[dict[str, Any]]:
+    text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+    plain = [{"name": name, "description": name, "inputSchema": ANY} for name in DOINGS if name != "echo"]
+    wrong = next(tool for tool in plain if tool["name"] == "wrong")
+    wrong["outputSchema"] = NUMBER
+    echo = {
+        "name": "echo",
+        "title": "Echo",
+        "description": description,
+        "inputSchema": text,
+        "annotations": {"readOnlyHint": True, "openWorldHint": False},
+    }
+    return [echo, *plain]
+
+
+def say(message: dict[str, Any]) -> None:
+    print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
+
+
+def told(text: str, **more: Any) -> dict[str, Any]:
+    return {"content": [{"type": "text", "text": text}], **more}
+
+
+def look(given: dict[str, Any]) -> dict[str, Any]:
+    """What it sees of the machine."""
+    found: dict[str, Any] = {"environment": dict(os.environ), "uid": os.getuid(), "cwd": os.getcwd()}
+    found["command"] = sys.argv
+    found["processes"] = sorted(int(name) for name in os.listdir("/proc") if name.isdecimal())
+    for path in given.get("paths", ()):
+        try:
+            found[path] = sorted(os.listdir(path))
+        except OSError as error:
+            found[path] = error.strerror
+    return told(json.dumps(found))
+
+
+def change(given: dict[str, Any]) -> dict[str, Any]:
+    global description
+    description = given["to"]
+    say({"method": "notifications/tools/list_changed"})
+    return told("changed")
+
+
+def tree(given: dict[str, Any]) -> dict[str, Any]:
+    subprocess.Popen(["/bin/sh", "-c", "exec -a uhlp-left-behind sleep 600 2>/dev/null || exec sleep 600"])
+    return told("started")
+
+
+def crash(given: dict[str, Any]) -> dict[str, Any]:
+    sys.stderr.write(f"broken: {given.get('say', '')}\n")
+    sys.stderr.flush()
+    os._exit(3)
+
+
+def hang(given: dict[str, Any]) -> dict[str, Any]:
+    while True:
+        time.sleep(60)
+
+
+def garbage(given: dict[str, Any]) -> dict[str, Any]:
+    print("this is no message\n{}\n[]", flush=True)
+    return told("after it")
+
+
+def keep(given: dict[str, Any]) -> dict[str, Any]:
+    with open("kept", "a") as file:
+        file.write("x")
+    return told(str(os.path.getsize("kept")))
+
+
+DOINGS: dict[str, Any] = {
+    "echo": lambda given: told(given["text"]),
+    "look": look,
+    "change": change,
+    "tree": tree,
+    "crash": crash,
+    "hang": hang,
+    "garbage": garbage,
+    "keep": keep,
+    "huge": lambda given: told("x" * (5 << 20)),
+    "wrong": lambda given: told("{}", structuredContent={"n": "many"}),
+    "refuse": lambda given: told("not today", isError=True),
+}
+
+
+def answer(message: dict[str, Any]) -> dict[str, Any] | None:
+    method, params = message["method"], message.get("params", {})
+    if method == "initialize":
+        return {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {"tools": {"listChanged": True}},
+            "serverInfo": {"name": "fault", "version": "1"},
+        }
+    if method == "tools/list":
+        return {"tools": tools()}
+    if method == "tools/call":
+        found: dict[str, Any] = DOINGS[params["name"]](params.get("arguments", {}))
+        return found
+    return None
+
+
+def main() -> None:
+    if "--die" in OPTIONS:
+        sys.exit(f"cannot start with {OPTIONS['--die']}")
+    time.sleep(float(OPTIONS.get("--slow", 0)))
+    for line in sys.stdin:
+        message = json.loads(line)
+        if "id" not in message or "method" not in message:
+            continue
+        result = answer(message)
+        if result is None:
+            say({"id": message["id"], "error": {"code": -32601, "message": "no such method"}})
+        else:
+            say({"id": message["id"], "result": result})
+
+
+main()

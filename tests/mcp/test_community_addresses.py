@@ -1,0 +1,164 @@
+"""Servers of others at an address: where calls go, what goes with them; servers that register themselves."""
+
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from argon2 import PasswordHasher
+
+from support import community
+from support.community import approve, ask, names, serve, text
+from support.mcp_http_server import answering, running
+from support.mcp_office import Office
+from support.waiting import eventually
+from uhlp_core import guess_limit, keys
+from uhlp_core.errors import InvalidInput
+from uhlp_core.tokens import Claims, TokenKey
+from uhlp_mcp.community.http_client import check_address
+from uhlp_mcp.egress import Egress, EgressRefused
+
+HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+SECRET = "Bearer s3cret-of-the-tests"
+
+
+@pytest.fixture
+def office_settings() -> dict[str, Any]:
+    return {"private_addresses": True}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guess_limit, "FAILURE_SECONDS", 0.0)
+
+
+async def test_a_call_goes_there_with_the_apps_own_credential_only(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UHLP_SECRET_ALPHA__UPSTREAM", SECRET)
+    async with running() as url:
+        await approve(office, "sums", {"url": url, "headers": {"Authorization": "secret:upstream"}})
+        assert await names(office) == ["community.sums.add", "community.sums.headers"]
+        assert await office.call("a0", "community.sums.add", a=40, b=2) == {"sum": 42}
+        assert (await office.refused("a0", "community.sums.add", a="x")).startswith("INVALID_ARGUMENTS")
+        token = TokenKey.of(office.settings.home).sign(
+            Claims("alpha", "alpha", instance="a0", component="hello"), 60
+        )
+        body = {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "tools/call",
+            "params": {"name": "community.sums.headers"},
+        }
+        _, answer = await office.post("a0", body, headers={"Authorization": f"Bearer {token}"})
+        sent = json.loads(answer["result"]["content"][0]["text"])
+    assert sent["authorization"] == SECRET
+    assert sent["host"] == url.split("/")[2]
+    assert token not in json.dumps(sent)
+    assert not [name for name in sent if "cookie" in name or "uhlp" in name]
+
+
+async def test_where_nobody_may_be_called_nobody_is(office: Office) -> None:
+    public = Egress(private_addresses=False)
+    for url in (
+        "http://127.0.0.1/mcp",
+        "https://[::1]/mcp",
+        "https://169.254.169.254/latest",
+        "https://10.0.0.1/",
+        "https://[::ffff:127.0.0.1]/",
+        "https://0.0.0.0/",
+    ):
+        with pytest.raises(EgressRefused, match="not on the public Internet"):
+            await check_address(public, url)
+    with pytest.raises(EgressRefused, match="must be https"):
+        await check_address(public, "http://1.1.1.1/mcp")
+    with pytest.raises(InvalidInput, match="begins with https"):
+        await check_address(public, "gopher://1.1.1.1/")
+    # The name is looked up at every request: what it led to before does not matter.
+    assert str(await check_address(Egress(private_addresses=True), "http://127.0.0.1:1/")) == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("response", "told"),
+    [
+        (web.Response(status=307, headers={"Location": "http://127.0.0.1:1/mcp"}), "redirect"),
+        (web.Response(status=302, headers={"Location": "/other"}), "redirect"),
+        (web.Response(status=500, text=SECRET), "cannot be used"),
+        (web.Response(body=b"x" * (5 << 20), content_type="application/json"), "cannot be used"),
+    ],
+)
+async def test_what_is_no_server_is_no_session(
+    office: Office, monkeypatch: pytest.MonkeyPatch, response: web.Response, told: str
+) -> None:
+    monkeypatch.setenv("UHLP_SECRET_ALPHA__UPSTREAM", SECRET)
+    async with answering(response) as url:
+        await serve(office, "odd", {"url": url, "headers": {"Authorization": "secret:upstream"}})
+        status, answer = await ask(office, "POST", "/look/alpha/odd")
+    assert (status, answer["code"]) == (409, "MCP_SERVER_UNAVAILABLE")
+    assert told in answer["detail"]
+    assert SECRET not in json.dumps(answer)
+
+
+async def register(office: Office, credential: str, **body: Any) -> tuple[int, Any]:
+    headers = {"Authorization": f"Bearer {credential}"} if credential else {}
+    document = {"app": "alpha", "name": "sums", "leaseSeconds": 60, **body}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{office.url}/register", json=document, headers=headers) as response,
+    ):
+        return response.status, await response.json()
+
+
+async def test_a_server_registers_itself_where_the_app_lets_it(office: Office) -> None:
+    definition = {"register": True}
+    key = {"keyHash": HASHER.hash("k3y"), "permissions": ["mcp:register"]}
+    reader = {"keyHash": HASHER.hash("reader"), "permissions": ["mcp"]}
+    await serve(office, "sums", definition, keys_of_api=[key, reader])
+    async with running() as url:
+        _, told = await ask(office, "POST", "/look/alpha/sums")
+        assert "no server has registered as sums of alpha" in told["detail"]
+        assert await register(office, "k3y", url=url) == (
+            200,
+            {"app": "alpha", "name": "sums", "url": url, "leaseSeconds": 60},
+        )
+        # The lease is not enough: its tools are pinned like any other's.
+        assert await names(office) == []
+        pins = await community.look(office, "sums")
+        await serve(office, "sums", definition, pins=pins, keys_of_api=[key])
+        assert await office.call("a0", "community.sums.add", a=1, b=2) == {"sum": 3}
+        stored = keys.mcp_registration("alpha", "sums")
+        assert 0 < await office.redis.ttl(stored) <= 60
+        await office.redis.pexpire(stored, 1)
+        await serve(office, "sums", definition, pins=pins, keys_of_api=[key])
+        await eventually(lambda: refuses(office), "the lease is over")
+
+        token = TokenKey.of(office.settings.home).sign(
+            Claims("alpha", "alpha", scopes=frozenset({"register"})), 60
+        )
+        assert (await register(office, token, url=url))[0] == 200
+        assert json.loads(await text(office, "sums.headers"))["host"] == url.split("/")[2]
+
+
+async def refuses(office: Office) -> bool:
+    body = {"name": "community.sums.add", "arguments": {"a": 1, "b": 2}}
+    answer = await office.rpc("a0", "tools/call", body)
+    return "no server has registered" in answer["result"]["content"][0]["text"]
+
+
+async def test_nobody_else_registers_anything(office: Office) -> None:
+    key = {"keyHash": HASHER.hash("k3y"), "permissions": ["mcp:register"]}
+    reader = {"keyHash": HASHER.hash("reader"), "permissions": ["mcp"]}
+    await serve(office, "sums", {"register": True}, keys_of_api=[key, reader])
+    url = "http://127.0.0.1:9/mcp"
+    assert (await register(office, "", url=url))[0] == 401
+    assert (await register(office, "wrong", url=url))[0] == 401
+    assert (await register(office, "reader", url=url))[0] == 403
+    assert (await register(office, "k3y", url=url, app="beta"))[0] == 401
+    assert (await register(office, "k3y", url=url, name="other"))[0] == 404
+    assert (await register(office, "k3y", url="ftp://127.0.0.1/"))[0] == 400
+    assert (await register(office, "k3y", url="http://u:p@127.0.0.1/"))[0] == 400
+    assert (await register(office, "k3y", url=url, leaseSeconds=10**9))[0] == 400
+    beta = TokenKey.of(office.settings.home).sign(Claims("beta", "beta", scopes=frozenset({"register"})), 60)
+    assert (await register(office, beta, url=url))[0] == 404
+    assert await office.redis.keys("uhlp:mcp:*") == []

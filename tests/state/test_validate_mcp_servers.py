@@ -1,0 +1,71 @@
+"""MCP servers of others in an app's definition: what the validator lets through, and what not."""
+
+import json
+
+import pytest
+
+from state.apps import DEFINITION, app
+from uhlp_state.model import AllowedMcpServer
+from uhlp_state.platform import PlatformDefinition
+from uhlp_state.snapshot import AppSnapshot
+from uhlp_state.validate import Validation, validate
+
+PLATFORM = PlatformDefinition(allowed_mcp_servers={"time": AllowedMcpServer(command=("/usr/bin/time",))})
+PINS = "state/mcp_pins/clock.json"
+
+
+def check(servers: str, **files: str) -> Validation:
+    definition = f"{DEFINITION}mcpServers: {servers}\n"
+    return validate(app({"state/app_definition.yaml": definition, **files}), "demo", platform=PLATFORM)
+
+
+def pins(*names: str, **more: object) -> str:
+    return json.dumps({"tools": [{"name": name, **more} for name in names]})
+
+
+def test_what_is_served_has_the_programs_and_the_approved_tools_that_are_offered() -> None:
+    servers = "{clock: {command: time, args: [--utc], env: {API_TOKEN: 'secret:clock'}, tools: [get_*]}}"
+    snapshot = check(servers, **{PINS: pins("get_time", "set_time")}).snapshot
+    assert snapshot is not None
+    assert snapshot.mcp_programs == PLATFORM.allowed_mcp_servers
+    assert [tool.name for tool in snapshot.mcp_pins["clock"]] == ["get_time"]
+    assert AppSnapshot.from_json(json.loads(json.dumps(snapshot.to_json()))) == snapshot
+
+
+@pytest.mark.parametrize(
+    ("servers", "code"),
+    [
+        ("{clock: {}}", "BAD_VALUE"),
+        ("{clock: {command: time, url: 'https://a.example/'}}", "BAD_VALUE"),
+        ("{clock: {url: 'https://a.example/', env: {A: b}}}", "BAD_VALUE"),
+        ("{clock: {url: 'https://user@a.example/'}}", "BAD_VALUE"),
+        ("{clock: {url: 'file:///etc/passwd'}}", "BAD_VALUE"),
+        ("{clock: {command: tme}}", "MCP_SERVER_NOT_ALLOWED"),
+        ("{clock: {command: /usr/bin/time}}", "MCP_SERVER_NOT_ALLOWED"),
+        ("{clock: {url: 'https://a.example/', headers: {Authorization: Bearer x}}}", "SECRET_IN_CONFIG"),
+        ("{clock: {command: time, env: {DB_PASSWORD: x}}}", "SECRET_IN_CONFIG"),
+        ("{clock: {command: time, args: ['postgres://ada:pw@db/x']}}", "SECRET_IN_CONFIG"),
+        ("{clock: {command: time, env: {DB_PASSWORD: 'secret:../x'}}}", "BAD_VALUE"),
+        ("{../clock: {command: time}}", "BAD_VALUE"),
+    ],
+)
+def test_mistakes(servers: str, code: str) -> None:
+    problems = check(servers).problems
+    assert [problem.code for problem in problems] == [code]
+    assert not [
+        problem for problem in problems if "pw@" in problem.format() or "Bearer x" in problem.format()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "code"),
+    [
+        ({PINS: "{"}, "YAML_SYNTAX"),
+        ({PINS: pins("a b")}, "BAD_VALUE"),
+        ({PINS: pins("a", inputSchema={"$ref": "https://evil.example/"})}, "SCHEMA_REFERENCE"),
+        ({PINS: pins("a", "a")}, "DUPLICATE_TOOL"),
+        ({PINS: pins("a.b"), "state/mcp_pins/clock.a.json": pins("b")}, "DUPLICATE_TOOL"),
+    ],
+)
+def test_mistakes_of_pins(files: dict[str, str], code: str) -> None:
+    assert [problem.code for problem in check("{clock: {command: time}}", **files).problems] == [code]

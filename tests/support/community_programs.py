@@ -1,0 +1,117 @@
+"""Published MCP servers of others, from PyPI and npm, and a PostgreSQL; installed once per lock file."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from support import node_programs
+from support.waiting import wait_until
+from uhlp_state.model import AllowedMcpServer
+
+REQUIRED = "UHLP_REQUIRE_COMMUNITY"
+"""Set to 1, missing servers are installed, and what cannot be installed fails the tests."""
+
+MANIFESTS = Path(__file__).parent.parent / "mcp" / "community"
+NODE = "/usr/bin/node"
+
+
+def python_server(
+    package: str, lock: str = "requirements.lock", *, network: bool = False
+) -> AllowedMcpServer:
+    """A server of PyPI, as an operator allows it."""
+    folder = _python(lock)
+    return AllowedMcpServer(
+        command=(str(folder / "bin" / "python"), str(folder / "bin" / package)),
+        folders=(str(folder),),
+        network=network,
+    )
+
+
+def node_server(package: str, *, network: bool = False) -> AllowedMcpServer:
+    """A server of the npm registry, as an operator allows it."""
+    modules = _node() / "node_modules"
+    script = modules / "@modelcontextprotocol" / package / "dist" / "index.js"
+    return AllowedMcpServer(command=(NODE, str(script)), folders=(str(modules),), network=network)
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[str]:
+    """The address of a database of the test's own; skips the test where PostgreSQL is not installed."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not found:
+        _missing("PostgreSQL is not installed; `apt-get install postgresql` does that")
+    tools = found[-1].parent
+    user = "nobody" if os.geteuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    try:
+        if user is not None:
+            shutil.chown(folder, user)
+        data = folder / "data"
+        initialise = [tools / "initdb", "-D", data, "-U", "ada", "--auth=trust", "--no-sync"]
+        subprocess.run(initialise, user=user, check=True, capture_output=True, cwd="/")
+        start = [tools / "postgres", "-D", data, "-p", str(port), "-k", folder, "-h", "127.0.0.1", "-F"]
+        server = subprocess.Popen(start, user=user, stderr=subprocess.DEVNULL, cwd="/")
+        try:
+            wait_until(lambda: _accepts(tools, port), "PostgreSQL accepts connections")
+            yield f"postgresql://ada@127.0.0.1:{port}/postgres"
+        finally:
+            # Fast: without waiting until its clients have gone.
+            server.send_signal(signal.SIGINT)
+            server.wait()
+    finally:
+        shutil.rmtree(folder)
+
+
+@cache
+def _python(lock: str) -> Path:
+    def install(folder: Path) -> None:
+        # Not next to its place and moved: a virtual environment holds its own path.
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True, capture_output=True)
+        command = [folder / "bin/python", "-m", "pip", "install", "--require-hashes", "-r"]
+        subprocess.run([*command, MANIFESTS / lock], check=True, capture_output=True, timeout=300)
+
+    return _installed(lock, install)
+
+
+@cache
+def _node() -> Path:
+    if not Path(NODE).exists():
+        _missing(f"{NODE} is not installed")
+    return _installed("package-lock.json", lambda folder: node_programs.install(MANIFESTS, folder))
+
+
+def _installed(lock: str, install: Callable[[Path], None]) -> Path:
+    digest = hashlib.sha256((MANIFESTS / lock).read_bytes()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"uhlp-community-{digest}"
+    done = folder.with_suffix(".done")
+    if not done.exists():
+        if os.environ.get(REQUIRED) != "1":
+            _missing(f"these servers are not installed; {REQUIRED}=1 installs them")
+        shutil.rmtree(folder, ignore_errors=True)
+        install(folder)
+        done.touch()
+    return folder
+
+
+def _missing(what: str) -> None:
+    if os.environ.get(REQUIRED) == "1":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+def _accepts(tools: Path, port: int) -> bool:
+    command = [tools / "psql", "-h", "127.0.0.1", "-p", str(port), "-U", "ada", "-c", "SELECT 1", "postgres"]
+    return subprocess.run(command, capture_output=True).returncode == 0
