@@ -21,7 +21,6 @@ DAEMONS = ("registry", "sandboxes", "routes", "cleanup", "control", "mcp", "redi
     ("isolation", "daemon"),
     [("process", daemon) for daemon in DAEMONS] + [("docker", "sandboxes")],
     indirect=["isolation"],
-    scope="session",
 )
 def test_killing_a_daemon_under_load_fails_no_request_and_loses_no_push(
     fresh_platform: Callable[..., Platform], daemon: str
