@@ -11,6 +11,9 @@ from e2e.platform_under_test import Platform, answering, app_files, new_folder
 from support.waiting import wait_until
 
 SIZE = "48m"
+HEALS_WITHIN = 80.0
+"""Seconds: what failed often is tried again after a minute, more or less."""
+
 BLOCKS = (1 << 16, 4096, 1)
 """Bytes at a time, until not one more fits."""
 
@@ -76,7 +79,7 @@ def test_a_full_disk(small_platform: Platform) -> None:
     assert started <= {instance["instance"]}, "nothing is left half made"
 
     filler.unlink()
-    wait_until(lambda: platform.request("GET", "/", app="app").status == 200, "it serves again")
+    wait_until(lambda: platform.request("GET", "/", app="app").status == 200, "it serves again", HEALS_WITHIN)
     assert platform.answer("app") == {"answer": "one"}
     assert "✔ live at" in app.push().err
     assert platform.answer("app") == {"answer": "two"}
