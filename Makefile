@@ -34,10 +34,10 @@ else
 endif
 
 # Whole platforms and containers mostly wait; the parts by themselves mostly compute.
-test-platforms:
+test-platforms: $(VENV)/installed-dev
 	@$(BIN)/pytest tests/e2e tests/docker
 
-test-parts:
+test-parts: $(VENV)/installed-dev
 	@$(BIN)/pytest tests --ignore=tests/e2e --ignore=tests/docker
 
 lint: $(VENV)/installed-dev  ## format, lint, types, and who may import whom

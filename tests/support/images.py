@@ -18,20 +18,22 @@ def in_engine() -> None:
 
     An image is built if it is not there, which takes about a minute where no base is cached.
     """
-    if missing := _what_is_missing():
-        assert not REQUIRED, missing
-        pytest.skip(f"no Docker engine answers (UHLP_REQUIRE_DOCKER would make this a failure): {missing}")
+    if why := _without_engine():
+        assert not REQUIRED, why
+        pytest.skip(f"no Docker engine answers (UHLP_REQUIRE_DOCKER would make this a failure): {why}")
 
 
 @cache
-def _what_is_missing() -> str:
+def _without_engine() -> str:
+    """Why there is no engine; once there is one, the images are built, and it is empty."""
     engine = Engine()
     try:
         engine.info()
-        for name in recipe.IMAGES:
-            build.build(engine, name, print)
     except BackendError as error:
         return str(error)
+    try:
+        for name in recipe.IMAGES:
+            build.build(engine, name, print)
     finally:
         engine.close()
     return ""
