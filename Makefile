@@ -33,12 +33,12 @@ else
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-platforms test-parts
 endif
 
-# Whole platforms and containers mostly wait; the parts by themselves mostly compute.
+# About as long as each other.
 test-platforms: $(VENV)/installed-dev
-	@$(BIN)/pytest tests/e2e tests/docker
+	@$(BIN)/pytest tests/e2e
 
 test-parts: $(VENV)/installed-dev
-	@$(BIN)/pytest tests --ignore=tests/e2e --ignore=tests/docker
+	@$(BIN)/pytest tests --ignore=tests/e2e
 
 lint: $(VENV)/installed-dev  ## format, lint, types, and who may import whom
 	@$(BIN)/ruff format --check --quiet $(SOURCES) tests benchmarks || (echo "run: make format"; exit 1)
