@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := core state_repos policies hooks reconcilers gateway mcp sandbox_images cli
 
-.PHONY: help run test lint format bench docs lock clean
+.PHONY: help run test test-platforms test-parts lint format bench docs lock clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*##/  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,7 +26,19 @@ run: $(VENV)/installed  ## install, then run the whole platform with example app
 	@$(BIN)/uhlp up
 
 test: $(VENV)/installed-dev  ## run every test
+ifdef TESTS
 	@$(BIN)/pytest $(TESTS)
+else
+	@echo "Two halves of the tests run side by side; each is shown when it is done (minutes)."
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-platforms test-parts
+endif
+
+# About as long as each other.
+test-platforms: $(VENV)/installed-dev
+	@$(BIN)/pytest tests/e2e
+
+test-parts: $(VENV)/installed-dev
+	@$(BIN)/pytest tests --ignore=tests/e2e
 
 lint: $(VENV)/installed-dev  ## format, lint, types, and who may import whom
 	@$(BIN)/ruff format --check --quiet $(SOURCES) tests benchmarks || (echo "run: make format"; exit 1)

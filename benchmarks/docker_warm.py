@@ -18,8 +18,10 @@ from uhlp_reconcilers.backends.protocol import BackendError
 from uhlp_state.model.pools import DEFAULT_IMAGE
 
 GOAL = 0.95
-ROUNDS = 5
-SECONDS = 2
+ROUNDS = 15
+SECONDS = 1
+"""Short, and the ratio is taken in each round: what else the machine does then hits both sides alike."""
+
 SIDES = ("docker", "process")
 
 
@@ -53,5 +55,5 @@ def rows() -> list[Row]:
                     rates[side].append(rate)
     docker, process = (statistics.median(rates[side]) for side in SIDES)
     what = "warm requests per second in containers (reference: in processes)"
-    ratio = docker / process
+    ratio = statistics.median(ours / theirs for ours, theirs in zip(*rates.values(), strict=True))
     return [Row(what, f"{docker:,.0f} /s", f"{process:,.0f} /s", ratio, f"≥ {GOAL:g} ×", ratio >= GOAL)]

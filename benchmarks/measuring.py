@@ -2,7 +2,6 @@
 
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,7 +59,7 @@ def at_most(what: str, value: float, reference: float, limit: float, unit: str =
 @contextmanager
 def running_platform(**settings: str) -> Iterator[Platform]:
     """A platform of its own, up and running."""
-    platform = Platform(Path(tempfile.mkdtemp(prefix="ub-", dir="/tmp")), settings)
+    platform = Platform(settings=settings)
     try:
         platform.start()
         yield platform

@@ -14,10 +14,12 @@ from uhlp_core.errors import UhlpError
 from uhlp_core.ids import Deployment
 from uhlp_core.settings import Settings
 from uhlp_hooks.install import install_hooks
+from uhlp_reconcilers.backends.by_isolation import ByIsolation
+from uhlp_reconcilers.backends.protocol import BackendError
 from uhlp_reconcilers.daemons import backend
 from uhlp_state.assets import assets_folder
 from uhlp_state.git_repo import create_repo
-from uhlp_state.model.pools import Isolation
+from uhlp_state.model.pools import DEFAULT_IMAGE, Isolation
 from uhlp_state.templates import render_template
 
 TEMPLATE_APP = "hello"
@@ -110,14 +112,25 @@ def _sandboxes(settings: Settings) -> list[str]:
     try:
         isolation = chosen.settled()
         in_force, missing = chosen.protection()
+        obstacle = _obstacle_to_containers(chosen) if isolation == Isolation.PROCESS else ""
     finally:
         chosen.close()
     lines = [f"  Sandboxes ({isolation}): {'; '.join(in_force)}."]
     if missing:
         lines.append(f"  Missing: {'; '.join(missing)}.")
     if isolation == Isolation.PROCESS:
-        lines.append(
-            "  This contains accidents; it is no boundary against hostile code. With Docker there is more: "
-            f"{_command('images build', settings)}"
-        )
+        lines += [
+            "  This contains accidents; it is no boundary against hostile code. Containers hold more.",
+            f"  They are not used: {obstacle}.",
+            f"  With Docker and its images ({_command('images build', settings)}), start again.",
+        ]
     return lines
+
+
+def _obstacle_to_containers(chosen: ByIsolation) -> str:
+    """Why this machine's pools do not run in containers."""
+    try:
+        chosen.container_image(DEFAULT_IMAGE)
+    except BackendError as error:
+        return str(error)
+    return "the setting `isolation` is process"

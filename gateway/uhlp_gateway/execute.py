@@ -44,6 +44,15 @@ def pool_busy() -> Problem:
     )
 
 
+def sandboxes_lost() -> Problem:
+    return Problem(
+        503,
+        "SANDBOX_LOST",
+        "two sandboxes ended before they had answered; try again in a moment",
+        headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+    )
+
+
 class Job(NamedTuple):
     """What to execute, whoever asks for it."""
 
@@ -103,7 +112,9 @@ async def execute(pool: Pool, component: Component, tokens: TokenCache, job: Job
                 return outcome
             if not reachable:
                 pool.set_aside(lane)
-                if job.method in IDEMPOTENT and not retried:
+                if job.method in IDEMPOTENT:
+                    if retried:  # Perhaps it is what ended them: it may not have all.
+                        raise sandboxes_lost() from None
                     retried = True
                     continue
             raise Problem(

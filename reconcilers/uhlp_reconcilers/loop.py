@@ -67,7 +67,8 @@ class Loop:
         self._reconciler = reconciler
         self._store = store
         self._streams: dict[str, _Stream] = {}
-        self._reports: dict[str, Report] = {}
+        self._reports: dict[str, Report] = {}  # what Redis has
+        self._logged: dict[str, Report] = {}  # what the log was told last
         self._slots = asyncio.Semaphore(CONCURRENCY)
 
     def enqueue(self, key: str) -> None:
@@ -86,7 +87,7 @@ class Loop:
 
     def known(self) -> list[str]:
         """Keys that this loop has worked on and that may still need it, though nobody names them any more."""
-        return list(self._reports)
+        return list(self._logged)
 
     async def resume(self, deployments: Iterable[str]) -> None:
         """Remember what this daemon reported before it was restarted, so that only changes are told."""
@@ -96,7 +97,7 @@ class Loop:
                 pipe.hget(keys.status(name), self._reconciler.name)
             for name, raw in zip(names, await pipe.execute(), strict=True):
                 if raw is not None:
-                    self._reports[name] = Report.from_json(orjson.loads(raw))
+                    self._reports[name] = self._logged[name] = Report.from_json(orjson.loads(raw))
 
     async def close(self) -> None:
         """Stop every run. Reconcilers are written so that being stopped anywhere loses nothing."""
@@ -181,16 +182,25 @@ class Loop:
         return self._reports[key].applied if key in self._reports else None
 
     async def _publish(self, key: str, report: Report | None, seconds: float) -> None:
-        """Write the report and tell the change, in one round trip; silent when nothing changed."""
+        """Log the report, then write it and tell the change in one round trip; silent when nothing changed.
+
+        The log comes first, since Redis may take nothing for the reason that the report gives. What Redis did
+        not take is written again, and not logged again.
+        """
         name = self._reconciler.name
         before = self._reports.get(key)
         if report is None:
             self._reports.pop(key, None)
+            self._logged.pop(key, None)
             await self._store.hdel(keys.status(key), name)
             return
+        if not report.says_the_same(self._logged.get(key)):
+            self._logged[key] = report
+            text = f"{report.reason}: {report.message}" if report.message else report.reason
+            context = {"deployment": key, "commit": report.attempted, "seconds": round(seconds, 4)}
+            log.log(_level(report), text, extra=context)
         if report.says_the_same(before) and report.next_retry is None:
             return
-        self._reports[key] = report
         app = Deployment.parse(key).app
         async with self._store.pipeline(transaction=False) as pipe:
             pipe.hset(keys.status(key), name, orjson.dumps(report.to_json()))
@@ -199,11 +209,7 @@ class Loop:
                 if report.phase != Phase.RECONCILING or report.next_retry is not None:
                     events.record(pipe, _event(app, key, name, report))
             await pipe.execute()
-        if not report.says_the_same(before):
-            level = _level(report)
-            text = f"{report.reason}: {report.message}" if report.message else report.reason
-            context = {"deployment": key, "commit": report.attempted, "seconds": round(seconds, 4)}
-            log.log(level, text, extra=context)
+        self._reports[key] = report
 
 
 def _of_outcome(outcome: Outcome) -> tuple[Report | None, float | None]:

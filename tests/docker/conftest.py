@@ -1,9 +1,9 @@
-"""Instances in real containers. Without an engine these tests are skipped, unless UHLP_REQUIRE_DOCKER is set.
+"""Instances in real containers.
 
-An image is built if it is not there, which takes about a minute where no base is cached.
+Without an engine these tests are skipped, unless UHLP_REQUIRE_DOCKER is set.
 """
 
-import os
+import gc
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -15,13 +15,12 @@ import pytest
 from docker.utils import kwargs_from_env
 
 from runner.sandbox import Sandbox
+from support import images
+from support.own_engine import OwnEngine, running
 from uhlp_core.home import Home
 from uhlp_reconcilers.backends.docker import DockerBackend
 from uhlp_reconcilers.backends.docker_engine import Details, Engine
-from uhlp_reconcilers.backends.protocol import BackendError
-from uhlp_reconcilers.images import build, recipe
-
-REQUIRED = bool(os.environ.get("UHLP_REQUIRE_DOCKER"))
+from uhlp_reconcilers.images import recipe
 
 Start = Callable[..., Awaitable[Sandbox]]
 Inspect = Callable[[Sandbox], Details]
@@ -30,28 +29,15 @@ Inspect = Callable[[Sandbox], Details]
 @pytest.fixture(scope="session")
 def image() -> str:
     """The image for Python of this version, in the engine."""
-    return _built(recipe.PYTHON_RUNNER)
+    images.in_engine()
+    return recipe.tag(recipe.PYTHON_RUNNER)
 
 
 @pytest.fixture(scope="session")
 def node_image() -> str:
     """The image for JavaScript, likewise."""
-    return _built(recipe.NODE_RUNNER)
-
-
-def _built(name: str) -> str:
-    engine = Engine()
-    try:
-        engine.info()
-    except BackendError as error:
-        if REQUIRED:
-            raise
-        pytest.skip(f"no Docker engine answers (UHLP_REQUIRE_DOCKER would make this a failure): {error}")
-    try:
-        build.build(engine, name, print)
-    finally:
-        engine.close()
-    return recipe.tag(name)
+    images.in_engine()
+    return recipe.tag(recipe.NODE_RUNNER)
 
 
 @pytest.fixture
@@ -136,6 +122,15 @@ def container_of(engine: Engine) -> Inspect:
         return details
 
     return inspect
+
+
+@pytest.fixture
+def own_engine(image: str, caplog: pytest.LogCaptureFixture) -> Iterator[OwnEngine]:
+    """An engine to be ended, and the one that DOCKER_HOST names; its tests are marked `ENGINE_ENDS`."""
+    with running(image) as engine:
+        yield engine
+    caplog.clear()  # It holds on to errors, and so to their sockets.
+    gc.collect()  # While the warnings about them are ignored.
 
 
 def _is_mounted(folder: Path, details: Details) -> bool:

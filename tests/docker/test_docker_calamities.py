@@ -4,17 +4,15 @@ In engines and homes of the tests' own, since nobody else should be in it.
 """
 
 import asyncio
-import gc
 import shutil
 import signal
-from collections.abc import Iterator
 
 import docker as sdk
 import pytest
 from docker.utils import kwargs_from_env
 
 from runner.sandbox import Sandbox
-from support.own_engine import OwnEngine, running
+from support.own_engine import ENGINE_ENDS, OwnEngine
 from uhlp_core.home import Home
 from uhlp_reconcilers.backends.by_isolation import ByIsolation
 from uhlp_reconcilers.backends.docker import DockerBackend
@@ -22,20 +20,9 @@ from uhlp_reconcilers.backends.process import ProcessBackend
 from uhlp_reconcilers.backends.protocol import BackendError
 from uhlp_state.model.pools import Isolation
 
-# The SDK drops a socket that could not connect without closing it.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = ENGINE_ENDS
 
 CODE = "def healthy(input, context):\n    return 'well'\n"
-
-
-@pytest.fixture
-def own_engine(image: str, caplog: pytest.LogCaptureFixture) -> Iterator[OwnEngine]:
-    with running(image) as engine:
-        yield engine
-    caplog.clear()  # It holds on to errors, and so to their sockets.
-    gc.collect()  # While the warnings about them are ignored.
 
 
 async def test_the_machine_starts_again(home: Home, own_engine: OwnEngine) -> None:

@@ -1,34 +1,21 @@
 """An engine that goes away and comes back, and daemons that do: an engine of the tests' own, to be ended."""
 
 import asyncio
-import gc
 import signal
-from collections.abc import Iterator
 
 import docker as sdk
 import pytest
 from docker.utils import kwargs_from_env
 
 from runner.sandbox import Sandbox
-from support.own_engine import OwnEngine, running
+from support.own_engine import ENGINE_ENDS, OwnEngine
 from uhlp_core.home import Home
 from uhlp_reconcilers.backends.docker import DockerBackend
 from uhlp_reconcilers.backends.protocol import BackendError
 
-# The SDK drops a socket that could not connect without closing it, and here there is much to fail.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = ENGINE_ENDS
 
 CODE = "def healthy(input, context):\n    return 'well'\n"
-
-
-@pytest.fixture
-def own_engine(image: str, caplog: pytest.LogCaptureFixture) -> Iterator[OwnEngine]:
-    with running(image) as engine:
-        yield engine
-    caplog.clear()  # It holds on to errors, and so to their sockets.
-    gc.collect()  # While the warnings about them are ignored.
 
 
 async def test_an_engine_ends_and_comes_back(home: Home, own_engine: OwnEngine) -> None:

@@ -18,6 +18,7 @@ from runner.sandbox import Sandbox
 from uhlp_cli.images import images as command
 from uhlp_core.home import Home
 from uhlp_reconcilers.backends.docker import RUNSC, DockerBackend
+from uhlp_reconcilers.backends.docker_container import LIBRARIES
 from uhlp_reconcilers.backends.docker_engine import Engine
 from uhlp_reconcilers.backends.protocol import BackendError, InstanceSpec
 from uhlp_reconcilers.images import build, recipe
@@ -54,6 +55,7 @@ def in_version(sources: Path, code: str) -> str:
 
 
 TAG = "from uhlp_reconcilers.images import recipe; print(recipe.tag('python_runner'))"
+NODE_TAG = TAG.replace("python_runner", "node_runner")
 
 
 def test_the_tag_follows_from_the_content(other_version: Path) -> None:
@@ -74,7 +76,7 @@ def test_an_image_changes_with_its_own_parts_only(other_version: Path) -> None:
     path = other_version / "uhlp_runner" / "node" / "worker.mjs"
     path.write_text(path.read_text() + "\n// another version\n")
     assert in_version(other_version, TAG) == recipe.tag("python_runner")
-    assert in_version(other_version, TAG.replace("python", "node")) != recipe.tag("node_runner")
+    assert in_version(other_version, NODE_TAG) != recipe.tag("node_runner")
 
 
 def test_what_is_there_is_not_built_again(image: str, engine: Engine) -> None:
@@ -84,6 +86,18 @@ def test_what_is_there_is_not_built_again(image: str, engine: Engine) -> None:
     [ours] = [found for found in build.built(engine) if found.tag == image]
     assert ours.wanted
     assert (ours.source, ours.version) == (image.split(":")[1], "0.1.0")
+
+
+def test_the_runner_finds_the_platform_s_orjson_if_it_fits(image: str) -> None:
+    code = (
+        f"import sys; sys.path.extend({LIBRARIES!r})\n"
+        "try:\n    import orjson\nexcept ImportError:\n    pass\n"
+        "print(sys.version_info[:2], 'orjson' in sys.modules)"
+    )
+    command = ["docker", "run", "--rm", "--network", "none", image, "python3", "-I", "-c", code]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    if told.startswith(str(sys.version_info[:2])):
+        assert told.endswith("True")
 
 
 def test_another_version_is_not_run(image: str, home: Home, other_version: Path) -> None:

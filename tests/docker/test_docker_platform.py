@@ -32,9 +32,7 @@ def handle(input, context):
 
 @pytest.fixture(scope="module")
 def platform(image: str) -> Iterator[Platform]:
-    # Not in /tmp, which belongs to handlers.
-    home = Path(tempfile.mkdtemp(prefix="uh-", dir="/var/tmp"))
-    running = Platform(home, {"UHLP_ISOLATION": "docker"})
+    running = Platform(settings={"UHLP_ISOLATION": "docker"})
     try:
         running.start()
         yield running

@@ -1,18 +1,29 @@
-"""A platform shared by the tests of this folder, and fresh ones for tests that break theirs."""
+"""A platform shared by the tests of this folder, and fresh ones for tests that break theirs.
 
-import tempfile
+All of it runs once on each backend.
+"""
+
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from e2e.platform_under_test import Platform
+from support import images
+
+
+@pytest.fixture(scope="session", params=["process", "docker"])
+def isolation(request: pytest.FixtureRequest) -> str:
+    """What runs the sandboxes. `ON_ONE_BACKEND` is for tests that are independent of it."""
+    backend: str = request.param
+    if backend == "docker":
+        images.in_engine()
+    return backend
 
 
 @pytest.fixture(scope="session")
-def platform() -> Iterator[Platform]:
+def platform(isolation: str) -> Iterator[Platform]:
     """One running platform for every test that leaves it whole; each uses apps of its own."""
-    running = Platform(Path(tempfile.mkdtemp(prefix="uh-", dir="/tmp")))
+    running = Platform(settings={"UHLP_ISOLATION": isolation})
     try:
         running.start()
         yield running
@@ -21,12 +32,12 @@ def platform() -> Iterator[Platform]:
 
 
 @pytest.fixture
-def fresh_platform() -> Iterator[Callable[..., Platform]]:
+def fresh_platform(isolation: str) -> Iterator[Callable[..., Platform]]:
     """Makes platforms (not started) that end with the test; keywords are settings (`UHLP_…`)."""
     made: list[Platform] = []
 
     def make(**settings: str) -> Platform:
-        made.append(Platform(Path(tempfile.mkdtemp(prefix="uh-", dir="/tmp")), settings))
+        made.append(Platform(settings={"UHLP_ISOLATION": isolation, **settings}))
         return made[-1]
 
     yield make

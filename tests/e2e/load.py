@@ -35,12 +35,16 @@ class Load:
         for thread in self._threads:
             thread.join()
 
+    def ask(self) -> None:
+        """One request, and what is wrong with its answer."""
+        answer = self.platform.request("GET", "/", app=self.app)
+        if answer.status != 200 or answer.json["answer"] not in self.allowed:
+            self.wrong.append(f"{answer.status} {answer.body!r}")
+
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                answer = self.platform.request("GET", "/", app=self.app)
-                if answer.status != 200 or answer.json["answer"] not in self.allowed:
-                    self.wrong.append(f"{answer.status} {answer.body!r}")
+                self.ask()
             except (ConnectionResetError, RemoteDisconnected) as error:
                 if not self.retries_lost_connections:
                     self.wrong.append(repr(error))

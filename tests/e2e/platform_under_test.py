@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
+
 from support.waiting import DEADLINE, wait_until
 from uhlp_core.home import Home
 from uhlp_core.tokens import Claims, TokenKey
 
-ISOLATION = os.environ.get("UHLP_TEST_ISOLATION", "process")
-"""What runs the sandboxes of a platform under test: `process`, or `docker` with an engine and the image."""
-
 UHLP = Path(sys.executable).with_name("uhlp")
+
+ON_ONE_BACKEND = pytest.mark.parametrize("isolation", ["process"], indirect=True, scope="session")
+"""Marks tests of what is independent of the backend, which need not run on each."""
 
 GIT_ENVIRONMENT = {
     "GIT_AUTHOR_NAME": "Ada",
@@ -58,6 +60,11 @@ class Done:
     @property
     def json(self) -> Any:
         return json.loads(self.out)
+
+
+def new_folder(prefix: str) -> Path:
+    """A short one, since a socket's path has 107 bytes; and not in /tmp, which belongs to handlers."""
+    return Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir="/var/tmp"))
 
 
 def app_files(
@@ -135,10 +142,10 @@ class Clone:
 class Platform:
     """`uhlp up` as a process."""
 
-    home: Path
+    home: Path = field(default_factory=lambda: new_folder("uh"))
     settings: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
-    work: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="uw-", dir="/tmp")))
+    work: Path = field(default_factory=lambda: new_folder("uw"))
 
     # -- life ------------------------------------------------------------------------------------------
 
@@ -190,7 +197,7 @@ class Platform:
     @property
     def environment(self) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("UHLP_")}
-        chosen = {"UHLP_LOG_FORMAT": "text", "NO_COLOR": "1", "UHLP_ISOLATION": ISOLATION}
+        chosen = {"UHLP_LOG_FORMAT": "text", "NO_COLOR": "1", "UHLP_ISOLATION": "process"}
         return {**clean, **chosen, **self.settings}
 
     @property

@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,8 +40,8 @@ class Services(Platform):
 
 @pytest.fixture
 def services() -> Iterator[Services]:
-    home = Path(tempfile.mkdtemp(prefix="uh-", dir="/tmp"))
-    platform = Services(home)
+    platform = Services()
+    home = platform.home
     redis = PrivateRedis(platform.work)
     redis.start()
     platform.port = _free_port()

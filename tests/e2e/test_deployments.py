@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from e2e.platform_under_test import Platform, answering, app_files
+from e2e.platform_under_test import ON_ONE_BACKEND, Platform, answering, app_files
 from support.waiting import wait_until
 
 HANDLER = "state/_jit_code/root/v1/handler.py"
@@ -97,6 +97,7 @@ def test_a_deleted_app_is_gone_and_can_be_brought_back(platform: Platform) -> No
     wait_until(lambda: platform.request("GET", "/", app="removed").status == 200, "the app is back")
 
 
+@ON_ONE_BACKEND
 def test_most_apps_vanishing_at_once_is_taken_for_a_mistake(fresh_platform: Callable[..., Platform]) -> None:
     platform = fresh_platform()
     platform.start()

@@ -4,19 +4,18 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from e2e.platform_under_test import Platform
+from e2e.platform_under_test import ON_ONE_BACKEND, Platform
 from support.waiting import wait_until
 
 CHROMIUM = shutil.which("chromium")
 
 
 @pytest.fixture(scope="module")
-def first() -> Iterator[Platform]:
-    platform = Platform(Path(tempfile.mkdtemp(prefix="uh-", dir="/tmp")))
+def first(isolation: str) -> Iterator[Platform]:
+    platform = Platform(settings={"UHLP_ISOLATION": isolation})
     try:
         platform.start("--json")
         wait_until(lambda: platform.request("GET", "/", app="notes").status == 200, "the examples are pushed")
@@ -82,6 +81,7 @@ def test_notes_are_not_lost_when_many_write_at_once(first: Platform) -> None:
     assert sorted(title for title in titles if title.startswith("n")) == sorted(f"n{n}" for n in range(40))
 
 
+@ON_ONE_BACKEND
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("by", ["host", "path"])
 def test_a_real_browser_shows_the_notes(first: Platform, by: str) -> None:
@@ -125,6 +125,7 @@ def test_a_second_start_finds_the_examples_and_their_data(fresh_platform: Callab
     assert [note["title"] for note in platform.answer("notes", "/api/notes")["notes"]] == ["kept"]
 
 
+@ON_ONE_BACKEND
 def test_two_platforms_cannot_share_a_home(first: Platform) -> None:
     second = first.uhlp("up", "--port", "0")
     assert second.code == 1

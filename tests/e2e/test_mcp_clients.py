@@ -7,9 +7,11 @@ import yaml
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
-from e2e.platform_under_test import Platform, app_files
+from e2e.platform_under_test import ON_ONE_BACKEND, Platform, app_files
 from mcp import Client
 from support.node_programs import run
+
+pytestmark = ON_ONE_BACKEND
 
 APP = "counter"
 HANDLER = """

@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from e2e.platform_under_test import Platform, answering, app_files
+from e2e.platform_under_test import ON_ONE_BACKEND, Platform, answering, app_files
 from support.waiting import wait_until
+
+pytestmark = ON_ONE_BACKEND
 
 HANDLER = "state/_jit_code/root/v1/handler.py"
 WITHOUT_HOOKS = "--receive-pack=git -c core.hooksPath=/dev/null receive-pack"

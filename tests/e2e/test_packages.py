@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from docker import APIClient
 
-from e2e.platform_under_test import ISOLATION, Clone, Platform, app_files
+from e2e.platform_under_test import Clone, Platform, app_files
 from support.package_index import PackageIndex, npm_lists, package_index
 from support.waiting import wait_until
 
@@ -21,11 +22,9 @@ NATIVE = Path(sysconfig.get_config_var("DESTSHARED"))
 
 
 @pytest.fixture
-def index() -> Iterator[PackageIndex]:
+def index(isolation: str) -> Iterator[PackageIndex]:
     host = "127.0.0.1"
-    if ISOLATION == "docker":
-        from docker import APIClient
-
+    if isolation == "docker":
         client = APIClient()
         host = client.inspect_network("bridge")["IPAM"]["Config"][0]["Gateway"]
         client.close()

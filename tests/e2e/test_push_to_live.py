@@ -1,6 +1,6 @@
 """What somebody relies on who deploys with git: push, see it live, break it and be told, go back."""
 
-from e2e.platform_under_test import Platform, answering, app_files
+from e2e.platform_under_test import ON_ONE_BACKEND, Platform, answering, app_files
 from support.waiting import wait_until
 
 HANDLER = "state/_jit_code/root/v1/handler.py"
@@ -13,6 +13,7 @@ def test_a_push_is_live_when_it_returns(platform: Platform) -> None:
     assert platform.answer("first") == {"answer": "two"}
 
 
+@ON_ONE_BACKEND
 def test_an_app_answers_by_host_name_and_by_path(platform: Platform) -> None:
     platform.create("doors", app_files("doors", answering("here")))
     assert platform.answer("doors") == {"answer": "here"}
@@ -20,6 +21,7 @@ def test_an_app_answers_by_host_name_and_by_path(platform: Platform) -> None:
     assert platform.request("GET", "/", app="nobody").status == 404
 
 
+@ON_ONE_BACKEND
 def test_an_invalid_push_is_refused_with_every_problem_and_changes_nothing(platform: Platform) -> None:
     clone = platform.create("broken", app_files("broken", answering("good")))
     served = clone.head()
@@ -66,14 +68,14 @@ def test_code_that_cannot_be_imported_never_takes_traffic(platform: Platform) ->
 def test_git_revert_brings_the_old_answer_back_without_a_new_instance(platform: Platform) -> None:
     clone = platform.create("undo", app_files("undo", answering("old")))
     clone.deploy({HANDLER: answering("new")})
-    instances = platform.uhlp("status", "undo", "--json").json["deployments"][0]["pools"]
+    instances = _instances(platform, "undo")
     clone.git("revert", "--no-edit", "HEAD")
     clone.deploy()
     assert platform.answer("undo") == {"answer": "old"}
-    after = platform.uhlp("status", "undo", "--json").json["deployments"][0]["pools"]
-    assert after == instances
+    assert _instances(platform, "undo") == instances
 
 
+@ON_ONE_BACKEND
 def test_uhlp_rollback_commits_the_way_back(platform: Platform) -> None:
     clone = platform.create("rolled", app_files("rolled", answering("one")))
     first = clone.head()
@@ -87,6 +89,7 @@ def test_uhlp_rollback_commits_the_way_back(platform: Platform) -> None:
     assert clone.git("diff", "--stat", first, "HEAD").out == ""
 
 
+@ON_ONE_BACKEND
 def test_main_can_be_neither_deleted_nor_rewritten(platform: Platform) -> None:
     clone = platform.create("keep", app_files("keep", answering("kept")))
     deleted = clone.push("origin", ":main")
@@ -100,6 +103,7 @@ def test_main_can_be_neither_deleted_nor_rewritten(platform: Platform) -> None:
     assert platform.answer("keep") == {"answer": "kept"}
 
 
+@ON_ONE_BACKEND
 def test_other_branches_are_kept_and_validated_but_not_served(platform: Platform) -> None:
     clone = platform.create("branches", app_files("branches", answering("main")))
     clone.commit({HANDLER: answering("idea")})

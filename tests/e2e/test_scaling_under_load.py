@@ -3,7 +3,6 @@
 No request may fail in any of it, whatever daemon is killed meanwhile.
 """
 
-import json
 import os
 import signal
 import threading
@@ -12,12 +11,11 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-import redis
 
 from e2e.load import Load
 from e2e.platform_under_test import Platform, app_files
+from e2e.watched import Watched
 from support.waiting import wait_until
-from uhlp_core import keys
 
 DEFINITION = "state/app_definition.yaml"
 SLOW = "import time\n\n\ndef handle(input, context):\n    time.sleep(0.05)\n    return {'answer': 'here'}\n"
@@ -29,53 +27,10 @@ ELASTIC = (
 SLEEPER = "      concurrency: 2\n      minInstances: 0\n      scaleDownAfterSeconds: 1\n"
 
 
-class Watched:
-    """The instances of one app as the sandboxes daemon publishes them."""
-
-    def __init__(self, platform: Platform, app: str) -> None:
-        self.platform = platform
-        self.app = app
-        password = (platform.home / "secrets" / "redis-password").read_text().strip()
-        path = str(platform.home / "run" / "redis.sock")
-        self._redis = redis.Redis(unix_socket_path=path, password=password)
-
-    def close(self) -> None:
-        self._redis.close()
-
-    def documents(self) -> list[dict[str, Any]]:
-        raw: Any = self._redis.hvals(keys.instances(self.app))
-        return [json.loads(one) for one in raw]
-
-    def named(self, state: str) -> set[str]:
-        return {one["instance"] for one in self.documents() if one["state"] == state}
-
-    def routed(self) -> set[str]:
-        raw: Any = self._redis.get(keys.routes(self.app))
-        return {lane["instance"] for lanes in json.loads(raw)["pools"].values() for lane in lanes}
-
-    def becomes(self, ready: int, standby: int = 0) -> set[str]:
-        """Wait until there are exactly so many, and no others; returns those that serve."""
-
-        def there() -> bool:
-            documents = self.documents()
-            states = sorted(one["state"] for one in documents)
-            if not all(one["prepared"] for one in documents):
-                return False
-            return states == ["ready"] * ready + ["standby"] * standby and len(self.routed()) == ready
-
-        wait_until(there, f"{ready} serve and {standby} stand by")
-        return self.named("ready")
-
-    def kill_daemon(self) -> threading.Thread:
-        killer = threading.Thread(target=self.platform.kill, args=("sandboxes",))
-        killer.start()
-        return killer
-
-
 @pytest.fixture(scope="module")
-def fast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def fast(isolation: str) -> Iterator[Platform]:
     """A platform whose previews sleep soon."""
-    running = Platform(tmp_path_factory.mktemp("s"), {"UHLP_PREVIEW_IDLE_SECONDS": "1"})
+    running = Platform(settings={"UHLP_ISOLATION": isolation, "UHLP_PREVIEW_IDLE_SECONDS": "1"})
     try:
         running.start()
         yield running

@@ -1,6 +1,8 @@
 """Any daemon can be killed at any moment: no commit is lost, no healthy revision stops answering."""
 
+import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -8,14 +10,18 @@ from collections.abc import Callable
 import pytest
 
 from e2e.load import Load
-from e2e.platform_under_test import Clone, Platform, answering, app_files
+from e2e.platform_under_test import ON_ONE_BACKEND, Clone, Platform, answering, app_files
 from support.waiting import wait_until
 
 HANDLER = "state/_jit_code/root/v1/handler.py"
 DAEMONS = ("registry", "sandboxes", "routes", "cleanup", "control", "mcp", "redis")
 
 
-@pytest.mark.parametrize("daemon", DAEMONS)
+@pytest.mark.parametrize(
+    ("isolation", "daemon"),
+    [("process", daemon) for daemon in DAEMONS] + [("docker", "sandboxes")],
+    indirect=["isolation"],
+)
 def test_killing_a_daemon_under_load_fails_no_request_and_loses_no_push(
     fresh_platform: Callable[..., Platform], daemon: str
 ) -> None:
@@ -37,6 +43,7 @@ def test_killing_a_daemon_under_load_fails_no_request_and_loses_no_push(
     assert subjects[:5] == [f"Number {number}" for number in range(5, 0, -1)]
 
 
+@ON_ONE_BACKEND
 def test_killing_gateways_under_load_costs_only_the_connections_they_held(
     fresh_platform: Callable[..., Platform],
 ) -> None:
@@ -52,6 +59,7 @@ def test_killing_gateways_under_load_costs_only_the_connections_they_held(
     assert load.asked > 20
 
 
+@ON_ONE_BACKEND
 def test_a_killed_gateway_keeps_the_waiting_connections(fresh_platform: Callable[..., Platform]) -> None:
     platform = fresh_platform()
     platform.start()
@@ -66,9 +74,6 @@ def test_a_killed_instance_is_replaced(fresh_platform: Callable[..., Platform]) 
     platform.start()
     platform.create("app", app_files("app", answering("0")))
     pid = _instance(platform)["pid"]
-    import os
-    import signal
-
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: _instance(platform).get("pid") not in (None, pid), "another instance runs")
     wait_until(lambda: platform.request("GET", "/", app="app").status == 200, "it answers")
@@ -103,6 +108,7 @@ def test_everything_is_found_again_after_a_stop(fresh_platform: Callable[..., Pl
     wait_until(lambda: platform.answer("app") == {"answer": "pushed while down"}, "the newest commit serves")
 
 
+@ON_ONE_BACKEND
 def test_losing_redis_data_loses_nothing_that_git_holds(fresh_platform: Callable[..., Platform]) -> None:
     platform = fresh_platform()
     platform.start()
@@ -117,6 +123,7 @@ def test_losing_redis_data_loses_nothing_that_git_holds(fresh_platform: Callable
     assert platform.answer("app") == {"answer": "good"}
 
 
+@ON_ONE_BACKEND
 def test_a_repo_that_is_out_of_order_holds_up_no_other(fresh_platform: Callable[..., Platform]) -> None:
     platform = fresh_platform()
     platform.start()

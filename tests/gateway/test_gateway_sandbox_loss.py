@@ -117,6 +117,19 @@ async def test_what_died_with_its_instance_is_retried_if_it_may_be(
     assert [len(dying.requests), len(sandbox.requests)] == [1, 1 if status == 200 else 0]
 
 
+async def test_what_ended_two_instances_ends_no_third(stage: Stage, sandbox: Sandbox) -> None:
+    dying = [Sandbox(stage.folder, name) for name in ("first", "second", "third")]
+    for each in dying:
+        await each.start()
+        each.script = lambda _, ending=each: ending.stop()
+    await stage.publish([route("/")], [lane for each in dying for lane in each.lanes])
+    refused = await stage.ask("GET", "/")
+    assert (refused.status, refused.json()["code"], refused["Retry-After"]) == (503, "SANDBOX_LOST", "1")
+    assert sorted(len(each.requests) for each in dying) == [0, 1, 1]
+    for each in dying:
+        await each.stop()
+
+
 async def test_a_lane_that_talks_nonsense_is_lost(stage: Stage, sandbox: Sandbox) -> None:
     await stage.publish([route("/", "POST")], sandbox.lanes)
     sandbox.script = lambda _: (200, b"SSH-2.0-evil\r\n\r\n")

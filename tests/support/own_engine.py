@@ -16,10 +16,15 @@ import docker as sdk
 import pytest
 from docker.utils import kwargs_from_env
 
+from support.images import REQUIRED
 from uhlp_reconcilers.backends.docker_engine import Engine
 from uhlp_reconcilers.backends.protocol import BackendError
 
-REQUIRED = bool(os.environ.get("UHLP_REQUIRE_DOCKER"))
+ENGINE_ENDS = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+"""Marks tests in which an engine ends: the SDK drops a socket that could not connect without closing it."""
+
 STARTS = 30.0
 """Seconds that an engine may take to start."""
 

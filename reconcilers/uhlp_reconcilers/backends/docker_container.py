@@ -26,8 +26,8 @@ the host: requests name `mcp.sock` by that path."""
 TEMPLATING = PurePosixPath("/opt/uhlp/templating")
 """Where every image has the packages that prompts are rendered with."""
 
-LIBRARIES = "/usr/lib/python3/dist-packages"
-"""Where Debian puts Python packages, of which the runner uses `orjson` if it is there."""
+LIBRARIES = ("/usr/lib/python3/dist-packages", "/opt/uhlp/libraries")
+"""Where the runner looks for `orjson`: Debian's first, which fits Debian's interpreter for certain."""
 
 TMP_BYTES = 64 << 20
 """Size of a container's /tmp, the one place where handlers can keep files. It counts as memory."""

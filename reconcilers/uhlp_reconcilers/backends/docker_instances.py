@@ -298,7 +298,7 @@ def _config(spec: InstanceSpec, folder: Path) -> Details:
         spec,
         trees=container.TREES,
         folder=folder,
-        libraries=[container.LIBRARIES],
+        libraries=container.LIBRARIES,
         node=node_program.NAME,
         templating=[str(container.TEMPLATING / name) for name in recipe.TEMPLATING],
         isolation={

@@ -56,6 +56,10 @@ REPOSITORY = "uhlp"
 PACKAGES = "packages.tar"
 """What a Dockerfile finds beside it of an image that has packages."""
 
+LIBRARY = "orjson"
+"""The platform's own copy comes along, since not every release of Debian has it and the runner is a tenth
+faster with it. Its file names the interpreter that it is for; where that is another one, it is not found."""
+
 OFFICIAL_BASE = ("python", "3.11-slim-bookworm")
 """Repository and tag of what an image is built on where a registry can be reached."""
 
@@ -133,6 +137,9 @@ def _build_files(name: str) -> Iterator[tuple[str, bytes]]:
         folder = package(library)
         for path in sorted(folder.rglob("*.py")):
             yield f"templating/{library}/{path.relative_to(folder)}", path.read_bytes()
+    for path in sorted(package(LIBRARY).iterdir()):
+        if path.suffix in (".py", ".so"):
+            yield f"libraries/{LIBRARY}/{path.name}", path.read_bytes()
 
 
 def _dockerfile(name: str) -> Path:
