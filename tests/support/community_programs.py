@@ -75,6 +75,13 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
+def install_all() -> None:
+    """Install what is missing, before tests with time limits need it."""
+    for lock in sorted(MANIFESTS.glob("*.lock")):
+        _python(lock.name)
+    _node()
+
+
 @cache
 def _python(lock: str) -> Path:
     def install(folder: Path) -> None:
