@@ -7,6 +7,7 @@ stays for a while, so that a rollback finds its tree exported.
 import asyncio
 import functools
 import logging
+import shutil
 import stat
 import subprocess
 import time
@@ -39,7 +40,7 @@ ENVIRONMENT_GRACE = 600.0
 """Seconds that nobody may have wanted an environment before it goes: instances that end still read it."""
 
 ORPHAN_GRACE = 3600.0
-"""Seconds before the trees and logs of an app without a repo go."""
+"""Seconds before the trees of an app without a repo go, and the files of a preview without a branch."""
 
 MAX_LOG_BYTES = 20 * 1024 * 1024
 """An app's log is rotated past this size; one older file is kept."""
@@ -65,6 +66,8 @@ class Cleanup:
         self._maintained: dict[str, float] = {}
         self._unwanted: dict[str, float] = {}
         """Environments that no revision names, by when that was first seen."""
+        self._gone: dict[Path, float] = {}
+        """Folders of previews without a branch, likewise."""
 
     async def sweep(self) -> None:
         """One pass. Raises OSError if the repos cannot be listed: then nothing is known to be gone."""
@@ -103,7 +106,9 @@ class Cleanup:
         self._prune_trees(app, trees)
         forget_applied(repo, set(branches))
         self._remove_stale_locks(repo)
+        self._prune_previews(app, branches)
         self._rotate_log(app)
+        self._rotate_audit(app)
         self._maintain(app, repo)
         return environments
 
@@ -164,6 +169,26 @@ class Cleanup:
             path.with_name("app.log.1").write_bytes(path.read_bytes())
             with path.open("r+b") as file:
                 file.truncate(0)
+
+    def _rotate_audit(self, app: str) -> None:
+        """Put a long audit log aside. Nothing of it is removed: that is the operator's to decide."""
+        path = self._home.app_log(app).with_name("audit.log")
+        if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+            moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+            path.rename(path.with_name(f"audit-{moment}.log"))
+
+    def _prune_previews(self, app: str, branches: dict[str, str]) -> None:
+        """Remove what previews kept whose branches are gone."""
+        alive = {found.id for branch in branches if (found := Deployment.of_branch(app, branch))}
+        now = time.monotonic()
+        for kept in (self._home.data, self._home.mcp_servers):
+            for folder in kept.glob(f"{app}@*"):
+                if folder.name in alive:
+                    self._gone.pop(folder, None)
+                elif now - self._gone.setdefault(folder, now) > ORPHAN_GRACE:
+                    shutil.rmtree(folder)
+                    del self._gone[folder]
+                    log.info("removed the files of a preview without a branch", extra={"app": app})
 
     def _maintain(self, app: str, repo: Path) -> None:
         """Git's own housekeeping, which pushes do not do (`gc.auto` is 0)."""

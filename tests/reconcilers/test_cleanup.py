@@ -163,3 +163,39 @@ async def test_a_log_is_rotated_under_the_hands_of_its_writers(home: Home, redis
         writer.write(b"after\n")
     assert log.read_bytes() == b"after\n"
     assert log.with_name("app.log.1").stat().st_size == MAX_LOG_BYTES + 1
+
+
+async def test_what_previews_kept_goes_with_their_branches_and_nothing_else_does(
+    home: Home, redis: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _commit(home, "app", "one")
+    _commit(home, "app", "two", "preview/alive")
+    _commit(home, "apple", "three")
+    kept = [
+        f"{root}/{name}/f" for root in ("data", "mcp") for name in ("app", "app@alive", "app@gone", "apple@x")
+    ]
+    for path in kept:
+        (home.root / path).parent.mkdir(parents=True)
+        (home.root / path).write_text("x")
+    cleanup = Cleanup(home, redis)
+    await cleanup.sweep()
+    assert [path for path in kept if not (home.root / path).exists()] == []
+    monkeypatch.setattr("uhlp_reconcilers.cleanup.ORPHAN_GRACE", 0.0)
+    await cleanup.sweep()
+    assert [path for path in kept if not (home.root / path).exists()] == [
+        "data/app@gone/f",
+        "data/apple@x/f",
+        "mcp/app@gone/f",
+        "mcp/apple@x/f",
+    ]
+
+
+async def test_a_long_audit_log_is_put_aside_whole(home: Home, redis: Store) -> None:
+    _commit(home, "app", "one")
+    log = home.app_log("app").with_name("audit.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_bytes(b"x" * (MAX_LOG_BYTES + 1))
+    await Cleanup(home, redis).sweep()
+    assert not log.exists()
+    (aside,) = log.parent.glob("audit-*.log")
+    assert aside.stat().st_size == MAX_LOG_BYTES + 1
