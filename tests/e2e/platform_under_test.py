@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from support.leaks import own_secrets, traces
 from support.waiting import DEADLINE, wait_until
 from uhlp_core.home import Home
 from uhlp_core.tokens import Claims, TokenKey
@@ -34,6 +35,9 @@ GIT_ENVIRONMENT = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_TERMINAL_PROMPT": "0",
 }
+
+CANARY = "canary-8f14e45fceea167a5a36dedd4bea2543"
+"""The secret `canary`, which every app may use; it must be found nowhere when a platform ends."""
 
 
 @dataclass(frozen=True)
@@ -190,14 +194,23 @@ class Platform:
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.stop()
+        leaked = self._leaks()
         for folder in (self.home, self.work):
             subprocess.run(["chmod", "-R", "u+w", str(folder)], check=False)
             shutil.rmtree(folder, ignore_errors=True)
+        assert leaked == [], "secrets were written down"
+
+    def _leaks(self) -> list[str]:
+        """Where, of all that was written in this platform's life, a secret stands."""
+        if not (self.home / "secrets").is_dir():
+            return []
+        return traces((self.home, self.work), [CANARY, *own_secrets(self.home)])
 
     @property
     def environment(self) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("UHLP_")}
         chosen = {"UHLP_LOG_FORMAT": "text", "NO_COLOR": "1", "UHLP_ISOLATION": "process"}
+        chosen |= {"UHLP_SHARED_SECRET_CANARY": CANARY, "UHLP_SECRETS_KEY_FILE": f"{self.work}/secrets.key"}
         return {**clean, **chosen, **self.settings}
 
     @property

@@ -10,7 +10,8 @@ import httpx2
 import pytest
 
 from support.fake_llm import FakeLlm
-from support.llm_desk import Desk
+from support.leaks import traces
+from support.llm_desk import KEY, Desk
 from support.private_redis import PrivateRedis
 from uhlp_core import store
 from uhlp_core.settings import Settings
@@ -47,7 +48,10 @@ async def desk(
         yield desk
     finally:
         await desk.tools.close()
+        kept = [await redis.dump(name) or b"" for name in await redis.keys()]
         await redis.aclose()
+        assert traces([folder], [KEY]) == []
+        assert [value for value in kept if KEY.encode() in value] == []
 
 
 @pytest.fixture
