@@ -1,11 +1,11 @@
-"""Where the files that ship with the package lie: schemas, templates, examples."""
+"""Where the files that ship with the package lie: schemas, templates, examples, MCP servers."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["schemas", "templates", "examples"]
+Kind = Literal["schemas", "templates", "examples", "mcp_servers"]
 
 
 def assets_folder(kind: Kind) -> Path:

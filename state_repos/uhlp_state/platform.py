@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from uhlp_state.checks.parts import Files
 from uhlp_state.checks.tree import check_tree
+from uhlp_state.mcp_programs import shipped_mcp_servers
 from uhlp_state.model.base import AppIdText, Count, Model, Name, refusal
 from uhlp_state.model.commands import HARDENED
 from uhlp_state.model.mcp_servers import AllowedMcpServer, ServerName
@@ -58,11 +59,16 @@ class PlatformDefinition(Model):
     """Programs that apps may allow themselves, by absolute path. Default those that are run with checked
     arguments; any other gets the arguments that it is given."""
     allowed_mcp_servers: dict[ServerName, AllowedMcpServer] = Field(default_factory=dict)
-    """Programs that apps may run as MCP servers, by name. Default none."""
+    """Programs that apps may run as MCP servers, by name, besides `clock`, which comes with UHLP."""
     shipped_policies: tuple[ShippedPolicy, ...] = (ShippedPolicy.SECRETS,)
     """Policies that come with UHLP and hold for every app: `secrets`, `personal-data`. Default `secrets`."""
     policies: dict[Name, Policy] = Field(default_factory=dict)
     """Policies by name that hold for every app, before its own."""
+
+    @property
+    def mcp_programs(self) -> dict[str, AllowedMcpServer]:
+        """All programs that apps may use as MCP servers, by name."""
+        return {**shipped_mcp_servers(), **self.allowed_mcp_servers}
 
     @model_validator(mode="after")
     def _check_mounts(self) -> Self:

@@ -227,7 +227,7 @@ def _snapshot(
         policies=policies,
         tools=tools,
         mcp_programs={
-            server.command: platform.allowed_mcp_servers[server.command]
+            server.command: platform.mcp_programs[server.command]
             for server in definition.model.mcp_servers.values()
             if server.command is not None
         },

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -50,6 +51,22 @@ def test_notes_are_kept_checked_and_counted(first: Platform) -> None:
     assert send("GET", "/api/notes/999999")[0] == 404
     assert send("DELETE", path)[0] in (200, 204)
     assert send("GET", path)[0] == 404
+
+
+def test_notes_ask_an_mcp_server_of_their_own(first: Platform) -> None:
+    found = first.answer("notes", "/api/clock?timezone=Europe/Berlin")
+    assert found["timezone"] == "Europe/Berlin"
+    assert datetime.fromisoformat(found["time"]).utcoffset() in (timedelta(hours=1), timedelta(hours=2))
+    refused = first.request("GET", "/api/clock?timezone=Mars/X", app="notes")
+    assert (refused.status, refused.json["code"]) == (400, "NO_TIME")
+
+
+def test_a_conversation_is_summarised_without_code(first: Platform) -> None:
+    body = '{"interaction_transcript": "I was billed twice."}'
+    headers = {"Content-Type": "application/json"}
+    answer = first.request("POST", "/api/summaries", app="summariser", body=body, headers=headers)
+    assert (answer.status, answer.headers["X-LLM-Scripted"]) == (200, "true")
+    assert answer.json["main_reason"] == "Billing query"
 
 
 def test_an_llm_adds_a_note_with_the_app_s_own_tool(first: Platform) -> None:

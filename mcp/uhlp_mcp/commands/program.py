@@ -14,7 +14,7 @@ class ProgramRefused(UhlpError):
 
 
 def open_program(path: str) -> int:
-    """An open descriptor of an executable that nobody but root can change. Raises ProgramRefused."""
+    """An open descriptor of an executable that only root and we can change. Raises ProgramRefused."""
     folder = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         *folders, name = Path(path).parts[1:]
@@ -57,5 +57,6 @@ def _open(name: str, folder: int, flags: int, path: str) -> int:
 
 
 def _check_owner(found: os.stat_result, path: str) -> None:
-    if found.st_uid != 0 or found.st_mode & 0o022:
-        raise ProgramRefused(f"{path} could be changed by others than root")
+    # A daemon without root's rights trusts its own user, who could change the daemon as well.
+    if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+        raise ProgramRefused(f"{path} could be changed by others than root and the platform's own user")

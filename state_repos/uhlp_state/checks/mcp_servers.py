@@ -59,11 +59,11 @@ def _check_source(
             files.problems.append(
                 definition.problem((*base, key), Code.BAD_VALUE, message, "remove it", key=True)
             )
-    if server.command is not None and server.command not in platform.allowed_mcp_servers:
+    if server.command is not None and server.command not in platform.mcp_programs:
         message = f"the MCP server {quoted(server.command)} is not allowed on this platform"
         remedy = did_you_mean(
             server.command,
-            platform.allowed_mcp_servers,
+            platform.mcp_programs,
             "have it added to allowedMcpServers in the platform's state/platform.yaml",
         )
         files.problems.append(

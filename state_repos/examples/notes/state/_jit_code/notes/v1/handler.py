@@ -8,7 +8,7 @@ same one, and no request ever writes a list of notes that another one may be wri
 import json
 from datetime import UTC, datetime
 
-from uhlp_sdk import AppError, state
+from uhlp_sdk import AppError, ToolError, call_tool, state
 
 LAST = "notes:last"
 DELETED = "notes:deleted"
@@ -52,6 +52,15 @@ def add_note(sent, context):
     }
     state.set(_key(note["id"]), note)
     return note
+
+
+def clock(input, context):
+    """Asks another MCP server of this app; a handler cannot tell it from a tool of the platform's."""
+    timezone = input["httpDetails"]["queryParameters"].get("timezone", "UTC")
+    try:
+        return call_tool("community.clock.now", {"timezone": timezone})
+    except ToolError as error:
+        raise AppError("NO_TIME", error.message, status=400) from None
 
 
 def read_note(input, context):

@@ -12,6 +12,18 @@ class AppError(Exception):
         self.code, self.message, self.details, self.status = code, message, details, status
 
 
+class ToolError(Exception):
+    def __init__(self, code, message):
+        super().__init__(f"{code}: {message}")
+        self.code, self.message = code, message
+
+
+def call_tool(name, arguments):
+    if (name, arguments["timezone"]) != ("community.clock.now", "UTC"):
+        raise ToolError("TOOL_FAILED", "there is no such time zone")
+    return {"time": "2026-01-31T12:00:00+00:00", "timezone": "UTC"}
+
+
 class FakeState:
     """Runtime state in a dict, with what the platform's has: get, set, delete, increment."""
 
@@ -34,6 +46,8 @@ class FakeState:
 
 sys.modules["uhlp_sdk"] = types.ModuleType("uhlp_sdk")
 sys.modules["uhlp_sdk"].AppError = AppError
+sys.modules["uhlp_sdk"].ToolError = ToolError
+sys.modules["uhlp_sdk"].call_tool = call_tool
 sys.modules["uhlp_sdk"].state = FakeState()
 
 import handler  # noqa: E402 - after the fake, which it imports
@@ -102,6 +116,12 @@ class NotesTest(unittest.TestCase):
                 break
             before = {"before": str(page["next"])}
         self.assertEqual(pages, [["five"], ["three", "two"], ["one"]])
+
+    def test_the_clock_is_asked_of_its_server(self):
+        self.assertEqual(handler.clock(request(), CONTEXT)["time"], "2026-01-31T12:00:00+00:00")
+        with self.assertRaises(AppError) as caught:
+            handler.clock(request(timezone="Mars/X"), CONTEXT)
+        self.assertEqual((caught.exception.code, caught.exception.status), ("NO_TIME", 400))
 
     def test_an_empty_service_lists_nothing(self):
         self.assertEqual(handler.list_notes(request(), CONTEXT), {"notes": [], "next": None})
