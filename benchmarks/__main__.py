@@ -20,6 +20,7 @@ MEASUREMENTS = (
     "llm_call",
     "llm_component",
     "community_proxy",
+    "policy_decision",
     "idle_cost",
     "container_ready",
     "docker_warm",

@@ -77,7 +77,7 @@ def files(port: int) -> dict[str, str]:
 
 
 def rows() -> list[Row]:
-    with provider() as port, running_platform(UHLP_LLM_PRIVATE_ADDRESSES="true") as platform:
+    with provider() as port, running_platform(UHLP_PRIVATE_ADDRESSES="true") as platform:
         platform.create(APP, files(port))
         body = json.dumps({"messages": [{"role": "user", "content": "How is Ada?"}]})
         direct = _asking(port, "/v1/chat/completions", "127.0.0.1", body)
