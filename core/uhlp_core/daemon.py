@@ -4,7 +4,8 @@ import asyncio
 import ctypes
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import uvloop
 
@@ -12,6 +13,9 @@ from uhlp_core.settings import Settings
 from uhlp_core.telemetry import set_up_logging
 
 _PR_SET_PDEATHSIG = 1
+
+CANCEL_AGAIN_SECONDS = 0.5
+"""How long a cancelled task may take before it is told again."""
 
 Main = Callable[[Settings, asyncio.Event], Awaitable[None]]
 """A daemon: works until the event is set, then ends cleanly."""
@@ -29,6 +33,17 @@ def run(name: str, main: Main, settings: Settings) -> None:
         await main(settings, stop)
 
     uvloop.run(supervised())
+
+
+async def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait for their end; again and again, since the Redis client can swallow it."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        done, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_SECONDS)
+        for task in done:
+            _ = task.cancelled() or task.exception()  # Looked at, so that nobody warns of it.
 
 
 def end_with_parent(parent: int) -> None:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 
 from uhlp_core import sockets, store
+from uhlp_core.daemon import cancel
 from uhlp_core.settings import Settings
 from uhlp_core.tokens import TokenCache, TokenKey
 from uhlp_gateway import metrics
@@ -74,8 +75,7 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
                 accepting.close()
                 # Before the internal door: a request under way may need it.
                 await server.shutdown(DRAIN_SECONDS)
-            for task in tasks:
-                task.cancel()
+            await cancel(tasks)
         tables.close()
         await access_log.flush()
         collect()

@@ -13,6 +13,7 @@ from pathlib import Path
 import orjson
 
 from uhlp_core import keys, sockets, store, wake
+from uhlp_core.daemon import cancel
 from uhlp_core.errors import InvalidInput
 from uhlp_core.secrets import SecretStore
 from uhlp_core.settings import Settings
@@ -99,8 +100,7 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
                 group.create_task(work) for work in (daemon.follow(), daemon.look_again(), sessions.sweep())
             ]
             await stop.wait()
-            for task in tasks:
-                task.cancel()
+            await cancel(tasks)
     finally:
         await network.close()
         await operator.close()

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 from uhlp_core import keys, store, wake
-from uhlp_core.daemon import Main
+from uhlp_core.daemon import Main, cancel
 from uhlp_core.errors import UhlpError
 from uhlp_core.settings import Settings
 from uhlp_core.store import UNAVAILABLE, Store
@@ -210,8 +210,6 @@ async def _run(stop: asyncio.Event, loop: Loop | None, work: list[Coroutine[Any,
             for task in done - {stopping}:
                 task.result()
     finally:
-        for task in (stopping, *tasks):
-            task.cancel()
-        await asyncio.gather(stopping, *tasks, return_exceptions=True)
+        await cancel((stopping, *tasks))
         if loop is not None:
             await loop.close()

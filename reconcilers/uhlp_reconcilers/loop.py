@@ -18,6 +18,7 @@ import orjson
 from prometheus_client import Counter, Histogram
 
 from uhlp_core import events, keys, wake
+from uhlp_core.daemon import cancel
 from uhlp_core.ids import Deployment
 from uhlp_core.status import Phase, Report
 from uhlp_core.store import UNAVAILABLE, Store
@@ -101,10 +102,7 @@ class Loop:
 
     async def close(self) -> None:
         """Stop every run. Reconcilers are written so that being stopped anywhere loses nothing."""
-        tasks = [stream.task for stream in self._streams.values() if stream.task]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel([stream.task for stream in self._streams.values() if stream.task])
 
     async def _work(self, key: str, stream: _Stream) -> None:
         while True:
