@@ -5,14 +5,14 @@ Pure bookkeeping: starts, loads and removes nothing itself.
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from uhlp_reconcilers import scaling
 from uhlp_reconcilers.environments.environments import Survey
 from uhlp_reconcilers.instances import Held
 from uhlp_reconcilers.scaling import Scale
-from uhlp_state.documents import InstanceDoc, LoadDoc, Revision, RoutesDoc
+from uhlp_state.documents import InstanceDoc, LoadDoc, RegistryDoc, Revision, RoutesDoc
 from uhlp_state.model import PoolDefinition
 
 SHORT_LIFE = 10.0
@@ -215,6 +215,17 @@ class Fleet:
             and held.state != "draining"
         ]
         return sorted(found, key=lambda held: held.instance.started_at)
+
+
+def eligible_revisions(
+    wanted: RegistryDoc, routes: RoutesDoc | None, refused: Container[str]
+) -> list[Revision]:
+    """The revisions that need instances, newest first: only the newest once the routes name it."""
+    if wanted.suspended:
+        return []
+    revisions = [revision for revision in wanted.revisions if revision.commit not in refused]
+    served = routes is not None and revisions and routes.snapshot.commit == revisions[0].commit
+    return revisions[:1] if served else revisions
 
 
 def _replacing(want: Want, serving: int, *, preview: bool) -> Want:

@@ -21,7 +21,7 @@ from uhlp_core.store import UNAVAILABLE, Store
 from uhlp_reconcilers import usage
 from uhlp_reconcilers.backends.protocol import BackendError, Instance, InstanceSpec, SandboxBackend
 from uhlp_reconcilers.environments.environments import Environments
-from uhlp_reconcilers.fleet import Crashes, Fleet, Want
+from uhlp_reconcilers.fleet import Crashes, Fleet, Want, eligible_revisions
 from uhlp_reconcilers.gateways import gateways_behind
 from uhlp_reconcilers.instances import Held, RevisionRefused, become_ready, is_healthy, prepare
 from uhlp_reconcilers.outcome import Gone, Outcome, Retry, Stalled, Waiting
@@ -135,8 +135,8 @@ class Sandboxes:
         await self._note_loads(key, fleet, raw_loads)
         self._note_deaths(fleet)
         refused |= await self._see_to_packages(wanted, fleet, refused)
-        look = await self._rescale(wanted, fleet, _eligible(wanted, routes, refused))
-        wants = fleet.wants(_eligible(wanted, routes, refused), routes, preview=wanted.on_demand)
+        look = await self._rescale(wanted, fleet, eligible_revisions(wanted, routes, refused))
+        wants = fleet.wants(eligible_revisions(wanted, routes, refused), routes, preview=wanted.on_demand)
         if fleet.assign(wants) and not fleet.starting():
             await self._publish(key, fleet)  # They serve before others are started in their stead.
         # What one pool lacks must not keep the others from being healed: it is said at the end.
@@ -144,7 +144,7 @@ class Sandboxes:
         failures += await self._become_ready(wanted, fleet)
         self._note_deaths(fleet)
         refused |= await self._load_revisions(wanted, fleet, refused)
-        eligible = _eligible(wanted, routes, refused)
+        eligible = eligible_revisions(wanted, routes, refused)
         wants = fleet.wants(eligible, routes, preview=wanted.on_demand)
         _retire(list(fleet.held.values()) if wanted.suspended else fleet.surplus(wants))
         await self._publish(key, fleet)
@@ -483,15 +483,6 @@ class Sandboxes:
         """Stop every instance: the whole platform goes down."""
         instances = await self._backend.list()
         await asyncio.gather(*(self._backend.remove(instance, grace=2.0) for instance in instances))
-
-
-def _eligible(wanted: RegistryDoc, routes: RoutesDoc | None, refused: Container[str]) -> list[Revision]:
-    """The revisions that need instances, newest first: only the newest once the routes name it."""
-    if wanted.suspended:
-        return []
-    revisions = [revision for revision in wanted.revisions if revision.commit not in refused]
-    served = routes is not None and revisions and routes.snapshot.commit == revisions[0].commit
-    return revisions[:1] if served else revisions
 
 
 def _retire(surplus: Iterable[Held]) -> None:
