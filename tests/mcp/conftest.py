@@ -47,9 +47,8 @@ async def office(folder: Path, office_settings: dict[str, Any]) -> AsyncIterator
         home_dir=folder / "home",
         redis=f"unix://{server.path}",
         operator_token=OPERATOR,
-        private_addresses=True,
         secrets_key_file=folder / "secrets.key",
-        **office_settings,
+        **{"private_addresses": True, **office_settings},
     )
     settings.home.create()
     listener = listen_tcp("127.0.0.1", 0)

@@ -127,7 +127,7 @@ async def main(descriptor: int) -> None:
     declared = await sdk_features.build().list_tools()
     tools = [Tool(one.name, one.description or "", one.input_schema, None, simple) for one in declared]
     router = Router(tools)
-    door = NetworkDoor(Settings(home_dir=Path("/nonexistent")), router, Everybody())
+    door = NetworkDoor(Settings(home_dir=Path("/nonexistent")), router, Everybody(), None)
     await door.open(socket.socket(fileno=descriptor))
     print("ready", flush=True)
     await asyncio.Event().wait()
