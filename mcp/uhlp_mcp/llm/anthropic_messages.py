@@ -4,12 +4,11 @@ import logging
 from typing import Any
 
 import anthropic
-import httpx2
 
-from uhlp_mcp.llm.errors import LlmError, ProviderUnavailable, Refused
+from uhlp_mcp.llm.errors import ProviderUnavailable, Refused
 from uhlp_mcp.llm.gathering import Gathered
 from uhlp_mcp.llm.provider import Completion, Request, counted
-from uhlp_mcp.llm.sdk_failures import failure
+from uhlp_mcp.llm.sdk_provider import UNUSED_KEY, SdkProvider
 from uhlp_mcp.llm.strict_schema import is_strict
 from uhlp_mcp.llm.wire import Wire
 from uhlp_mcp.tools import Emit
@@ -23,42 +22,19 @@ _PARAMETERS = frozenset({"temperature", "top_p", "top_k"})
 _FINISH_REASONS = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length"}
 """In the words of the other providers; what is not listed keeps its name."""
 
-_UNUSED_KEY = "set-on-the-wire"
-"""The SDK insists on a key, and would else take one from this process's environment."""
 
-
-class AnthropicMessages:
+class AnthropicMessages(SdkProvider):
     """One provider of one app."""
 
     def __init__(self, wire: Wire, base_url: str | None, key: str | None, structured_output: bool) -> None:
+        super().__init__(anthropic.AnthropicError, key)
         self._client = anthropic.AsyncAnthropic(
-            api_key=_UNUSED_KEY,
+            api_key=UNUSED_KEY,
             base_url=base_url or DEFAULT_URL,
             max_retries=0,
             http_client=wire.client({"x-api-key": key} if key else {}),
         )
-        self._key = key
         self._structured_output = structured_output
-
-    async def complete(self, request: Request, emit: Emit | None) -> Completion:
-        """See Provider.complete."""
-        try:
-            if emit is None:
-                return await self._whole(request)
-            return await self._streamed(request, emit)
-        except LlmError:
-            raise
-        except (
-            anthropic.AnthropicError,
-            httpx2.HTTPError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            LookupError,
-        ) as error:
-            # The last four: the SDK hands over whatever JSON it got, of any shape.
-            failed = failure(error, self._key)
-        raise failed
 
     async def _whole(self, request: Request) -> Completion:
         answer = await self._client.messages.create(**self._arguments(request))

@@ -3,13 +3,12 @@
 import logging
 from typing import Any
 
-import httpx2
 import openai
 
-from uhlp_mcp.llm.errors import LlmError, ProviderUnavailable, Refused
+from uhlp_mcp.llm.errors import ProviderUnavailable, Refused
 from uhlp_mcp.llm.gathering import Gathered
 from uhlp_mcp.llm.provider import Completion, Request, counted
-from uhlp_mcp.llm.sdk_failures import failure
+from uhlp_mcp.llm.sdk_provider import UNUSED_KEY, SdkProvider
 from uhlp_mcp.llm.strict_schema import is_strict
 from uhlp_mcp.llm.wire import Wire
 from uhlp_mcp.tools import Emit
@@ -22,44 +21,22 @@ DEFAULT_URL = "https://api.openai.com/v1"
 _PARAMETERS = frozenset(
     {"temperature", "top_p", "stop", "seed", "presence_penalty", "frequency_penalty", "reasoning_effort"}
 )
-_UNUSED_KEY = "set-on-the-wire"
-"""The SDK insists on a key, and would else take one from this process's environment."""
 
 
-class OpenAiChat:
+class OpenAiChat(SdkProvider):
     """One provider of one app."""
 
     def __init__(self, wire: Wire, base_url: str | None, key: str | None, structured_output: bool) -> None:
+        super().__init__(openai.OpenAIError, key)
         self._client = openai.AsyncOpenAI(
-            api_key=_UNUSED_KEY,
+            api_key=UNUSED_KEY,
             base_url=base_url or DEFAULT_URL,
             max_retries=0,
             http_client=wire.client({"authorization": f"Bearer {key}"} if key else {}),
         )
-        self._key = key
         self._structured_output = structured_output
         # OpenAI itself no longer takes the old name; servers that speak its protocol often know no other.
         self._max_tokens = "max_completion_tokens" if base_url is None else "max_tokens"
-
-    async def complete(self, request: Request, emit: Emit | None) -> Completion:
-        """See Provider.complete."""
-        try:
-            if emit is None:
-                return await self._whole(request)
-            return await self._streamed(request, emit)
-        except LlmError:
-            raise
-        except (
-            openai.OpenAIError,
-            httpx2.HTTPError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            LookupError,
-        ) as error:
-            # The last four: the SDK hands over whatever JSON it got, of any shape.
-            failed = failure(error, self._key)
-        raise failed
 
     async def _whole(self, request: Request) -> Completion:
         answer = await self._client.chat.completions.create(**self._arguments(request))
