@@ -8,13 +8,17 @@ import asyncio
 import socket
 import time
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import urlsplit
 
-from uhlp_core.errors import UhlpError
+from uhlp_core.errors import InvalidInput, UhlpError
 
 RESOLVE_SECONDS = 30.0
 """How long a name's addresses are remembered."""
 
 MAX_REMEMBERED_NAMES = 1000
+
+PORTS = {"http": 80, "https": 443}
+"""Of addresses that name none, by scheme; no other scheme is called."""
 
 IpAddress = IPv4Address | IPv6Address
 
@@ -38,6 +42,17 @@ class Egress:
         """`private_addresses`: whether loopback and private networks may be called."""
         self._private_addresses = private_addresses
         self._names: dict[tuple[str, int], tuple[float, list[IpAddress]]] = {}
+
+    async def check(self, url: str) -> None:
+        """Raises InvalidInput for what is no address of a web server, and what `addresses` raises."""
+        try:
+            parts = urlsplit(url)
+            scheme, host, port = parts.scheme, parts.hostname, parts.port
+        except ValueError:
+            host = None
+        if not host or scheme not in PORTS:
+            raise InvalidInput("the address of a server begins with https:// and a host")
+        await self.addresses(scheme, host, port or PORTS[scheme])
 
     async def addresses(self, scheme: str, host: str, port: int) -> list[IpAddress]:
         """The addresses to connect to, best first. Raises EgressRefused and NameNotResolved."""

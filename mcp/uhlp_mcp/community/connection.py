@@ -18,6 +18,9 @@ from uhlp_state.model import AllowedMcpServer, McpServer
 from uhlp_state.model.mcp_servers import SECRET
 from uhlp_state.snapshot import AppSnapshot
 
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+"""Of one message from a server: as much as our own door takes."""
+
 MIN_REDACTED = 4
 """Characters of the shortest secret that is taken out of texts: a shorter one would tear every text apart."""
 

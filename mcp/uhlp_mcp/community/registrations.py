@@ -8,7 +8,6 @@ from typing import Any
 from uhlp_core import keys
 from uhlp_core.errors import InvalidInput, NotFound
 from uhlp_core.store import Store
-from uhlp_mcp.community.http_client import check_address
 from uhlp_mcp.egress import Egress
 from uhlp_mcp.schema import of, text
 from uhlp_mcp.served import Served
@@ -55,7 +54,7 @@ class Registrations:
             raise NotFound(
                 f"{caller.deployment} lets no server register as {name!r}; mcpServers says `register: true`"
             )
-        await check_address(self._egress, body["url"])
+        await self._egress.check(body["url"])
         await self._store.set(keys.mcp_registration(caller.deployment, name), body["url"], ex=seconds)
         return {"app": caller.deployment, "name": name, "url": body["url"], "leaseSeconds": seconds}
 

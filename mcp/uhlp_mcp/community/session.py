@@ -16,7 +16,6 @@ from pydantic import ValidationError
 from uhlp_core.errors import UhlpError
 from uhlp_mcp.community.connection import Connection
 from uhlp_mcp.community.errors import ServerFailed, ServerUnavailable
-from uhlp_mcp.community.http_client import client as http_client
 from uhlp_mcp.community.stdio import StdioTransport
 from uhlp_mcp.egress import Egress
 from uhlp_state.model import PinnedTool, ToolAnnotations
@@ -206,6 +205,8 @@ class Session:
     @contextlib.asynccontextmanager
     async def _http(self) -> "AsyncIterator[TransportStreams]":
         from mcp.client.streamable_http import streamable_http_client
+
+        from uhlp_mcp.community.http_client import client as http_client
 
         async with (
             http_client(self.connection, self._egress) as client,

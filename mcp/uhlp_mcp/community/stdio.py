@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from uhlp_mcp.commands.program import open_program
 from uhlp_mcp.commands.shut_in import Confinement, start, told
-from uhlp_mcp.community.connection import Connection
-from uhlp_mcp.community.http_client import MAX_ANSWER_BYTES
+from uhlp_mcp.community.connection import MAX_ANSWER_BYTES, Connection
 from uhlp_state.model.pools import parse_memory
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import anthropic
+from anthropic.types import Message, RawMessageStreamEvent
 
 from uhlp_mcp.llm.errors import ProviderUnavailable, Refused
 from uhlp_mcp.llm.gathering import Gathered
@@ -17,6 +18,10 @@ from uhlp_mcp.tools import Emit
 logging.getLogger("anthropic").setLevel(logging.WARNING)
 
 DEFAULT_URL = "https://api.anthropic.com"
+
+_PATH = "/v1/messages"
+"""Asked directly, as with OpenAI's; and the SDK's method for it no longer knows all parameters, of which
+newer models take fewer: the API knows which model takes what."""
 
 _PARAMETERS = frozenset({"temperature", "top_p", "top_k"})
 _FINISH_REASONS = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length"}
@@ -37,7 +42,7 @@ class AnthropicMessages(SdkProvider):
         self._structured_output = structured_output
 
     async def _whole(self, request: Request) -> Completion:
-        answer = await self._client.messages.create(**self._arguments(request))
+        answer = await self._client.post(_PATH, cast_to=Message, body=self._body(request))
         gathered = Gathered(None)
         for block in answer.content:
             if block.type == "text":
@@ -50,7 +55,13 @@ class AnthropicMessages(SdkProvider):
         gathered, finish = Gathered(emit), None
         input_tokens: object = None
         output_tokens: object = None
-        async with await self._client.messages.create(**self._arguments(request), stream=True) as stream:
+        async with await self._client.post(
+            _PATH,
+            cast_to=Message,
+            body={**self._body(request), "stream": True},
+            stream=True,
+            stream_cls=anthropic.AsyncStream[RawMessageStreamEvent],
+        ) as stream:
             async for event in stream:
                 if event.type == "message_start":
                     input_tokens = event.message.usage.input_tokens
@@ -63,8 +74,8 @@ class AnthropicMessages(SdkProvider):
             raise ProviderUnavailable("the stream broke off before the answer was whole", billed=True)
         return _completion(request, gathered.text, finish, input_tokens, output_tokens)
 
-    def _arguments(self, request: Request) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
+    def _body(self, request: Request) -> dict[str, Any]:
+        body: dict[str, Any] = {
             "model": request.model,
             "messages": [
                 {"role": message.role, "content": message.content}
@@ -72,16 +83,15 @@ class AnthropicMessages(SdkProvider):
                 if message.role != "system"
             ],
             "max_tokens": request.max_tokens,
-            # Newer models no longer take these, and the SDK has dropped them; the API knows which model does.
-            "extra_body": {name: value for name, value in request.parameters.items() if name in _PARAMETERS},
+            **{name: value for name, value in request.parameters.items() if name in _PARAMETERS},
         }
         if system := "\n\n".join(message.content for message in request.messages if message.role == "system"):
-            arguments["system"] = system
+            body["system"] = system
         if (stop := request.parameters.get("stop")) is not None:
-            arguments["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+            body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
         if request.json_schema is not None and self._structured_output and is_strict(request.json_schema):
-            arguments["output_config"] = {"format": {"type": "json_schema", "schema": request.json_schema}}
-        return arguments
+            body["output_config"] = {"format": {"type": "json_schema", "schema": request.json_schema}}
+        return body
 
 
 def _completion(

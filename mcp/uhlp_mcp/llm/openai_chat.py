@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import openai
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from uhlp_mcp.llm.errors import ProviderUnavailable, Refused
 from uhlp_mcp.llm.gathering import Gathered
@@ -17,6 +18,10 @@ from uhlp_mcp.tools import Emit
 logging.getLogger("openai").setLevel(logging.WARNING)
 
 DEFAULT_URL = "https://api.openai.com/v1"
+
+_PATH = "/chat/completions"
+"""Asked directly: the SDK's method for it would look through the whole body once more, for files and dates
+that ours never holds, which takes as long as all the rest of the SDK."""
 
 _PARAMETERS = frozenset(
     {"temperature", "top_p", "stop", "seed", "presence_penalty", "frequency_penalty", "reasoning_effort"}
@@ -39,7 +44,7 @@ class OpenAiChat(SdkProvider):
         self._max_tokens = "max_completion_tokens" if base_url is None else "max_tokens"
 
     async def _whole(self, request: Request) -> Completion:
-        answer = await self._client.chat.completions.create(**self._arguments(request))
+        answer = await self._client.post(_PATH, cast_to=ChatCompletion, body=self._body(request))
         choice = answer.choices[0]
         _check_refusal(choice.message.refusal, choice.finish_reason)
         gathered = Gathered(None)
@@ -48,8 +53,13 @@ class OpenAiChat(SdkProvider):
 
     async def _streamed(self, request: Request, emit: Emit) -> Completion:
         gathered, finish, usage, refusal = Gathered(emit), None, None, ""
-        async with await self._client.chat.completions.create(
-            **self._arguments(request), stream=True, stream_options={"include_usage": True}
+        body = {**self._body(request), "stream": True, "stream_options": {"include_usage": True}}
+        async with await self._client.post(
+            _PATH,
+            cast_to=ChatCompletion,
+            body=body,
+            stream=True,
+            stream_cls=openai.AsyncStream[ChatCompletionChunk],
         ) as stream:
             async for chunk in stream:
                 usage = chunk.usage or usage
@@ -63,15 +73,15 @@ class OpenAiChat(SdkProvider):
         _check_refusal(refusal, finish)
         return _completion(request, gathered.text, finish, usage)
 
-    def _arguments(self, request: Request) -> dict[str, Any]:
-        arguments: dict[str, Any] = {
+    def _body(self, request: Request) -> dict[str, Any]:
+        body: dict[str, Any] = {
             "model": request.model,
             "messages": [{"role": message.role, "content": message.content} for message in request.messages],
             self._max_tokens: request.max_tokens,
             **{name: value for name, value in request.parameters.items() if name in _PARAMETERS},
         }
         if request.json_schema is not None and self._structured_output:
-            arguments["response_format"] = {
+            body["response_format"] = {
                 "type": "json_schema",
                 "json_schema": {
                     "name": "answer",
@@ -79,7 +89,7 @@ class OpenAiChat(SdkProvider):
                     "strict": is_strict(request.json_schema),
                 },
             }
-        return arguments
+        return body
 
 
 def _check_refusal(refusal: str | None, finish: str | None) -> None:

@@ -20,7 +20,7 @@ from uhlp_mcp.llm.errors import (
     Refused,
     TimedOut,
 )
-from uhlp_mcp.llm.wire import AddressRefused, ResponseRefused
+from uhlp_mcp.outbound import AddressRefused, ResponseRefused
 
 MAX_REASON = 300
 """Characters of a provider's own words that an error repeats."""

@@ -1,12 +1,10 @@
 """One Redis for all tests of language models, emptied before each; a fake provider; the tool between."""
 
 import shutil
-import ssl
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from support.fake_llm import FakeLlm
@@ -27,17 +25,8 @@ def llm_redis() -> Iterator[PrivateRedis]:
     shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="session")
-def tls() -> ssl.SSLContext:
-    """A context takes as long to make as all the rest of a test."""
-    return httpx2.create_ssl_context()
-
-
 @pytest.fixture
-async def desk(
-    folder: Path, llm_redis: PrivateRedis, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Desk]:
-    monkeypatch.setattr(httpx2, "create_ssl_context", lambda: tls)
+async def desk(folder: Path, llm_redis: PrivateRedis) -> AsyncIterator[Desk]:
     settings = Settings(home_dir=folder / "home", redis=llm_redis.url, private_addresses=True)
     settings.home.create()
     redis = store.connect(settings)

@@ -7,7 +7,8 @@ import pytest
 
 from support.fake_llm import FakeLlm
 from uhlp_mcp.egress import Egress, IpAddress
-from uhlp_mcp.llm.wire import AddressRefused, Wire
+from uhlp_mcp.llm.wire import Wire
+from uhlp_mcp.outbound import AddressRefused
 
 
 class Names(Egress):
