@@ -18,7 +18,7 @@ from .invoking import failure_body, shape
 from .output import Label, Log
 from .rendering import RendererLost, Rendering
 from .strict import dumps
-from .tool_call import Emit, Server, call_tool
+from .tool_call import Emit, Server, Tools
 
 GENERATE = "core.llm.generate"
 
@@ -36,6 +36,7 @@ class Prompts:
         self._config = config
         self._log = log
         self._rendering = Rendering(config, log)
+        self._tools = Tools()
         self._prompts: OrderedDict[str, dict[str, dict[str, Any]]] = OrderedDict()
         self._running: dict[asyncio.Task[dict[str, Any]], str] = {}
         self.served = 0
@@ -77,7 +78,9 @@ class Prompts:
 
     def keep(self, tree: str, prompts: list[dict[str, Any]]) -> None:
         """Remember a revision's prompts, by path."""
-        self._prompts[tree] = {each["path"]: each["prompt"] for each in prompts}
+        self._prompts[tree] = {
+            each["path"]: {**each["prompt"], "version": _version(each["prompt"])} for each in prompts
+        }
         self._prompts.move_to_end(tree)
         while len(self._prompts) > REMEMBERED_TREES:
             self._prompts.popitem(last=False)
@@ -118,8 +121,9 @@ class Prompts:
         return bool(meant)
 
     def close(self) -> None:
-        """End the renderer."""
+        """End the renderer, and let go of the MCP server."""
         self._rendering.close()
+        self._tools.close()
 
     async def _result(self, work: "asyncio.Task[dict[str, Any]]", context: dict[str, Any]) -> dict[str, Any]:
         """Wait for the work within the request's time. Raises Failure."""
@@ -153,11 +157,11 @@ class Prompts:
             "outputSchema": prompt["outputSchema"],
             "maxRepairs": prompt["maxRepairs"],
             "promptName": path,
-            "promptVersion": _version(prompt),
+            "promptVersion": prompt["version"],
         }
         given = {name: value for name, value in arguments.items() if value is not None}
         server = Server(context.get("mcp_endpoint") or "", context.get("mcp_token"), request["requestId"])
-        generated = await call_tool(server, GENERATE, given, emit)
+        generated = await self._tools.call(server, GENERATE, given, emit)
         if "output" not in generated:
             raise Failure(failure.LLM_UNAVAILABLE, f"{GENERATE}: its result has no output")
         return generated

@@ -1,10 +1,11 @@
-"""One call of an MCP tool from the runner's event loop, over `mcp.sock`: plain, or with its progress.
+"""Calls of MCP tools from the runner's event loop, over `mcp.sock`: plain, or with their progress.
 
-A connection of its own for each call: closing it is how a call is cancelled.
+One call at a time on a connection, which is closed to cancel the call and kept when it was answered.
 """
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,13 @@ RESPONSE_BYTES = 16 << 20
 
 Emit = Callable[[str], Awaitable[None]]
 """Passes on one piece of progress."""
+
+KEPT_CONNECTIONS = 16
+KEPT_SECONDS = 30.0
+"""Less than the server keeps a connection that is not used."""
+
+START_SECONDS = 3.0
+"""For the server's door, which opens a moment after the instance, and again when the server was restarted."""
 
 ERROR_META = "uhlp/error"
 """In `_meta` of a failed result: {code, retryAfter?}; its text is `<code>: <message>`."""
@@ -37,29 +45,69 @@ class Server:
         return path[2:] if path.startswith("//") else path
 
 
-async def call_tool(
-    server: Server, name: str, arguments: dict[str, Any], emit: Emit | None = None
-) -> dict[str, Any]:
-    """The tool's structured content. With `emit` the call streams: its progress messages go there.
+_Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
-    Raises Failure with the tool's own code, or LLM_UNAVAILABLE where nobody answers sensibly.
-    """
-    try:
-        reader, writer = await asyncio.open_unix_connection(server.path)
-    except OSError as error:
-        raise _unavailable(f"{server.endpoint or 'no mcp_endpoint'}: {error}") from None
-    try:
-        writer.write(_request(server, name, arguments, is_streaming=emit is not None))
-        status, headers = await _head(reader)
-        if headers.get("content-type", "").startswith("text/event-stream"):
-            answer = await _last_event(_lines(reader, headers), emit)
-        else:
-            answer = json.loads(b"".join([part async for part in _body(reader, headers)]))
-    except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
-        raise _unavailable(f"{name}: {str(error) or type(error).__name__}") from None
-    finally:
-        writer.close()
-    return _content(name, status, answer)
+
+class Tools:
+    """Calls tools."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[float, str, _Connection]] = []
+        """Connections that are not used, with when and to which socket they were last."""
+
+    async def call(
+        self, server: Server, name: str, arguments: dict[str, Any], emit: Emit | None = None
+    ) -> dict[str, Any]:
+        """The tool's structured content. With `emit` the call streams: its progress messages go there.
+
+        Raises Failure with the tool's own code, or LLM_UNAVAILABLE where nobody answers sensibly.
+        """
+        try:
+            reader, writer = self._take(server.path) or await _connect(server.path)
+        except OSError as error:
+            raise _unavailable(f"{server.endpoint or 'no mcp_endpoint'}: {error}") from None
+        is_over = False
+        try:
+            writer.write(_request(server, name, arguments, is_streaming=emit is not None))
+            status, headers = await _head(reader)
+            if headers.get("content-type", "").startswith("text/event-stream"):
+                answer = await _last_event(_lines(reader, headers), emit)
+            else:
+                answer = json.loads(b"".join([part async for part in _body(reader, headers)]))
+                is_over = "content-length" in headers and headers.get("connection") != "close"
+        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
+            raise _unavailable(f"{name}: {str(error) or type(error).__name__}") from None
+        finally:
+            if is_over and len(self._kept) < KEPT_CONNECTIONS:
+                self._kept.append((time.monotonic(), server.path, (reader, writer)))
+            else:
+                writer.close()
+        return _content(name, status, answer)
+
+    def close(self) -> None:
+        """Close what is kept."""
+        while self._kept:
+            self._kept.pop()[2][1].close()
+
+    def _take(self, path: str) -> _Connection | None:
+        """A kept connection that still serves."""
+        while self._kept:
+            since, its_path, (reader, writer) = self._kept.pop()
+            if its_path == path and time.monotonic() - since < KEPT_SECONDS and not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return None
+
+
+async def _connect(path: str) -> _Connection:
+    until = time.monotonic() + (START_SECONDS if path else 0)
+    while True:
+        try:
+            return await asyncio.open_unix_connection(path)
+        except (FileNotFoundError, ConnectionRefusedError, PermissionError, BlockingIOError):
+            if time.monotonic() >= until:
+                raise
+        await asyncio.sleep(0.02)
 
 
 def _request(server: Server, name: str, arguments: dict[str, Any], *, is_streaming: bool) -> bytes:
@@ -69,7 +117,7 @@ def _request(server: Server, name: str, arguments: dict[str, Any], *, is_streami
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
     authorization = f"Authorization: Bearer {server.token}\r\n" if server.token else ""
     head = (
-        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Accept: application/json, text/event-stream\r\nX-Request-ID: {server.request_id}\r\n"
         f"{authorization}Content-Length: {len(body)}\r\n\r\n"
     )

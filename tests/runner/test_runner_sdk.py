@@ -2,15 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import ANY
 
 from runner.conftest import Start
 from runner.sandbox import Sandbox
+from support.waiting import eventually
 
 PYTHON = """
-from uhlp_sdk import ToolError, call_tool, invoke, state
+from uhlp_sdk import ToolError, call_tool, invoke, log, state
 
 def healthy(input, context):
     return "well"
@@ -25,6 +27,10 @@ def fails(input, context):
     except ToolError as error:
         return [error.code, error.message]
 
+def begins(input, context):
+    log.info("begun")
+    return call_tool("app.text", {})
+
 def echoes(input, context):
     return call_tool("app.text", {"a": 1})
 
@@ -33,7 +39,7 @@ def invokes(input, context):
 """
 
 JAVASCRIPT = """
-import { ToolError, callTool, invoke, state } from "uhlp-sdk";
+import { ToolError, callTool, invoke, log, state } from "uhlp-sdk";
 
 export const healthy = () => "well";
 
@@ -49,6 +55,11 @@ export async function fails() {
   } catch (error) {
     if (error instanceof ToolError) return [error.code, error.message];
   }
+}
+
+export function begins() {
+  log.info("begun");
+  return callTool("app.text");
 }
 
 export const echoes = () => callTool("app.text", { a: 1 });
@@ -79,8 +90,13 @@ def answer(call: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     return {"content": [{"type": "text", "text": json.dumps(arguments)}]}
 
 
+Answering = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
+
+
 @asynccontextmanager
-async def mcp_server(sandbox: Sandbox, sent: Sequence[str] = ()) -> AsyncIterator[str]:
+async def mcp_server(
+    sandbox: Sandbox, sent: Sequence[str] = (), answering: Answering = answer
+) -> AsyncIterator[str]:
     values: dict[str, Any] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -92,7 +108,7 @@ async def mcp_server(sandbox: Sandbox, sent: Sequence[str] = ()) -> AsyncIterato
                 length = int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0])
                 message = json.loads(await reader.readexactly(length))
                 assert message["method"] == "tools/call"
-                result = answer(message["params"], values)
+                result = answering(message["params"], values)
                 body = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}).encode()
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
         except EOFError:
@@ -128,8 +144,42 @@ async def test_errors(start: Start) -> None:
         assert body["data"] == ["NO_LUCK", "app.fails: no luck"]
         _, body = await sandbox.execute("echoes", mcp_endpoint=endpoint)
         assert json.loads(body["data"]) == {"a": 1}
-    _, body = await sandbox.execute("fails", mcp_endpoint=f"unix:{sandbox.instance.dir}/none.sock")
-    assert body["data"][0] == "MCP_UNREACHABLE"
+    _, body = await sandbox.execute("fails", mcp_endpoint="")
+    assert body["data"] == ["MCP_UNREACHABLE", ANY]
+
+
+async def test_a_call_waits_for_a_door_that_is_about_to_open(start: Start) -> None:
+    sandbox = await start(CODE)
+    path = sandbox.instance.dir / "mcp.sock"
+    asking = asyncio.create_task(sandbox.execute("begins", mcp_endpoint=f"unix:{path}"))
+    await eventually(lambda: sandbox.lines(message="begun"), "the handler runs")
+    async with mcp_server(sandbox):
+        status, body = await asking
+    assert (status, json.loads(body["data"])) == (200, {})
+
+
+async def test_the_server_may_restart_between_two_calls(start: Start) -> None:
+    sandbox = await start(CODE)
+    for _ in range(2):
+        async with mcp_server(sandbox) as endpoint:
+            status, body = await sandbox.execute("echoes", mcp_endpoint=endpoint)
+            assert (status, json.loads(body["data"])) == (200, {"a": 1})
+
+
+async def test_a_call_that_the_server_may_have_done_is_not_made_again(start: Start) -> None:
+    sandbox = await start(CODE)
+    calls: list[Any] = []
+
+    def answer_once(call: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+        calls.append(call["arguments"])
+        if len(calls) > 1:
+            raise EOFError  # which hangs up
+        return answer(call, values)
+
+    async with mcp_server(sandbox, answering=answer_once) as endpoint:
+        await sandbox.execute("echoes", mcp_endpoint=endpoint)
+        _, body = await sandbox.execute("fails", mcp_endpoint=endpoint)
+    assert (body["data"], calls) == (["MCP_UNREACHABLE", ANY], [{"a": 1}, {}])
 
 
 async def test_a_component_is_invoked(start: Start) -> None:

@@ -12,6 +12,12 @@ import { mcp, note } from "./session.mjs";
 /** Longer than any request may take: the request's own timeout is what ends a call. */
 const MCP_TIMEOUT_MS = 600_000;
 
+/** For the server's door, which opens a moment after the instance, and again when the server was restarted. */
+const MCP_START_MS = 3000;
+
+/** What connecting fails with meanwhile. */
+const NOT_OPEN = new Set(["ENOENT", "ECONNREFUSED", "EACCES", "EAGAIN"]);
+
 /** Bytes of a tool's result. */
 const RESPONSE_LIMIT = 64 << 20;
 
@@ -116,10 +122,30 @@ async function exchange(name, args) {
 }
 
 async function post(message) {
+  const session = mcp(); // Now: what a handler leaves unawaited may run on into the next request.
   // Loaded at the first call: most requests make none.
   const http = await import("node:http");
   agent ??= new http.Agent({ keepAlive: true, maxSockets: 8 });
-  const { endpoint, token, requestId } = mcp();
+  // Two whole turns of the loop: so the agent knows of every connection that was closed while it was idle.
+  await new Promise(setImmediate);
+  await new Promise(setImmediate);
+  const until = performance.now() + (session.endpoint ? MCP_START_MS : 0);
+  for (;;) {
+    try {
+      return await send(http, session, message);
+    } catch (error) {
+      // Anything else may have reached the server, and been done.
+      if (!NOT_OPEN.has(error.code) || performance.now() >= until) {
+        if (error instanceof ToolError) throw error;
+        throw new ToolError("MCP_UNREACHABLE", `${session.endpoint || "no mcp_endpoint"}: ${error.message}`);
+      }
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** One try. Rejects with ToolError, or with what the connection failed with. */
+function send(http, { endpoint, token, requestId }, message) {
   const options = {
     agent,
     socketPath: endpoint.replace(/^unix:(\/\/)?/, ""),
@@ -135,20 +161,14 @@ async function post(message) {
     },
   };
   return new Promise((resolve, reject) => {
-    const fail = (error) => {
-      const why = new ToolError("MCP_UNREACHABLE", `${endpoint || "no mcp_endpoint"}: ${error.message}`);
-      // Closed while idle, so this request was never read. A fresh connection gets no second try.
-      if (request.reusedSocket && error.code === "ECONNRESET") post(message).then(resolve, reject);
-      else reject(why);
-    };
-    const request = http.request(options, (response) => collect(response, resolve, reject, fail));
-    request.on("error", fail);
+    const request = http.request(options, (response) => collect(response, resolve, reject));
+    request.on("error", reject);
     request.on("timeout", () => request.destroy(new Error("it did not answer")));
     request.end(message);
   });
 }
 
-function collect(response, resolve, reject, fail) {
+function collect(response, resolve, reject) {
   const parts = [];
   let size = 0;
   response.on("data", (part) => {
@@ -160,5 +180,5 @@ function collect(response, resolve, reject, fail) {
     }
   });
   response.on("end", () => resolve({ status: response.statusCode, body: Buffer.concat(parts).toString() }));
-  response.on("error", fail);
+  response.on("error", reject);
 }

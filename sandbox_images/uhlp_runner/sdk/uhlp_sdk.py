@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MCP_TIMEOUT_SECONDS = 600
 """Longer than any request may take: the request's own timeout is what ends a call."""
 
+MCP_START_SECONDS = 3.0
+"""For the server's door, which opens a moment after the instance, and again when the server was restarted."""
+
 RECEIVE_BYTES = 65536
 RESPONSE_LIMIT = 64 << 20
 """Bytes of a tool's result."""
@@ -166,7 +169,7 @@ class _Client:
         return text if content is None else content
 
     def _post(self, body: bytes) -> "tuple[int, bytes]":
-        """Send a request, once more on a fresh connection if the kept one turned out to be closed."""
+        """Send a request, once: what is lost on the way may have been done."""
         head = (
             "POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             f"Accept: application/json, text/event-stream\r\nContent-Length: {len(body)}\r\n"
@@ -176,20 +179,13 @@ class _Client:
         if self._token:
             head += f"Authorization: Bearer {self._token}\r\n"
         head += "\r\n"
-        kept = self._socket
         try:
-            try:
-                return self._exchange(head.encode() + body)
-            except ConnectionError:
-                # Closed while idle, so this request was never read. A fresh connection gets no second try.
-                if kept is None:
-                    raise
-                return self._exchange(head.encode() + body)
+            return self._exchange(head.encode() + body)
         except OSError as error:
             raise ToolError("MCP_UNREACHABLE", f"{self._endpoint or 'no mcp_endpoint'}: {error}") from None
 
     def _exchange(self, message: bytes) -> "tuple[int, bytes]":
-        connection = self._socket or self._connect()
+        connection = self._kept() or self._connect()
         self._socket = None  # Kept again only after a whole answer: an interrupted call leaves no half one.
         try:
             connection.sendall(message)
@@ -225,16 +221,40 @@ class _Client:
             self._socket = connection
         return status, b"".join(parts)
 
+    def _kept(self) -> "socket | None":
+        """The connection of the call before, if it was not closed meanwhile."""
+        if self._socket is None:
+            return None
+        self._socket.settimeout(0)
+        try:
+            self._socket.recv(1)  # Nobody has asked anything yet: there is only the end to be received.
+        except BlockingIOError:
+            self._socket.settimeout(MCP_TIMEOUT_SECONDS)
+            return self._socket
+        except OSError:
+            pass
+        self._close()
+        return None
+
     def _connect(self) -> "socket":
         import socket
+        from time import monotonic, sleep
 
         path = self._endpoint.removeprefix("unix:")
         if path.startswith("//"):
             path = path[2:]
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(MCP_TIMEOUT_SECONDS)
-        connection.connect(path)
-        return connection
+        until = monotonic() + (MCP_START_SECONDS if path else 0)
+        while True:
+            connection = socket.socket(socket.AF_UNIX)
+            try:
+                connection.settimeout(MCP_TIMEOUT_SECONDS)
+                connection.connect(path)
+                return connection
+            except (FileNotFoundError, ConnectionRefusedError, PermissionError, BlockingIOError):
+                connection.close()
+                if monotonic() >= until:
+                    raise
+            sleep(0.02)
 
     def _close(self) -> None:
         if self._socket is not None:
