@@ -4,6 +4,7 @@ Redirects are not followed, bodies can be bounded, and nothing is decompressed. 
 SDKs' own transport takes several times as long for a request.
 """
 
+import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -16,6 +17,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from uhlp_mcp.egress import PORTS, Egress, EgressRefused, NameNotResolved
+
+# It tells of every request, which is ours to do.
+logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 30.0

@@ -9,6 +9,9 @@ from typing import Any
 
 from pydantic_core import SchemaError, SchemaValidator, ValidationError, core_schema
 
+_MAX_EXACT = 2**53
+"""From here on, numbers that are turned into floating point may come out as others."""
+
 _ANNOTATIONS = frozenset({"type", "title", "description", "default", "examples", "$schema"})
 
 
@@ -43,8 +46,17 @@ def _translated(schema: Any) -> Any:
         return core_schema.any_schema()
     if not isinstance(schema, Mapping):
         raise _NotPlain
+    if schema.keys() - _ANNOTATIONS == {"enum"} and schema.get("type") in (None, "string"):
+        return _enum(schema["enum"])
     kind = schema.get("type")
-    known = {"string": _string, "integer": _integer, "boolean": _boolean, "object": _object, "array": _array}
+    known = {
+        "string": _string,
+        "integer": _integer,
+        "number": _number,
+        "boolean": _boolean,
+        "object": _object,
+        "array": _array,
+    }
     if not isinstance(kind, str) or kind not in known:
         raise _NotPlain
     return known[kind](schema)
@@ -64,6 +76,19 @@ def _string(schema: Mapping[str, Any]) -> Any:
 
 def _integer(schema: Mapping[str, Any]) -> Any:
     return core_schema.int_schema(**_limits(schema, minimum="ge", maximum="le"))
+
+
+def _number(schema: Mapping[str, Any]) -> Any:
+    limits = _limits(schema, minimum="ge", maximum="le")
+    if any(abs(limit) >= _MAX_EXACT for limit in limits.values()):
+        raise _NotPlain
+    return core_schema.float_schema(**limits)
+
+
+def _enum(values: Any) -> Any:
+    if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
+        raise _NotPlain  # Python takes 1, 1.0 and true for the same.
+    return core_schema.literal_schema(list(values))
 
 
 def _boolean(schema: Mapping[str, Any]) -> Any:

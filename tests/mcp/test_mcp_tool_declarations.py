@@ -43,7 +43,11 @@ def objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
 LENGTH = st.integers(0, 2)
 SCHEMAS = st.recursive(
     st.one_of(
-        st.sampled_from([{}, True, {"type": "boolean"}, {"type": "number"}, {"enum": [1, "x"]}]),
+        st.sampled_from([{}, True, {"type": "boolean"}, {"enum": [1, "x"]}]),
+        st.sampled_from(
+            [{"enum": ["", "x"]}, {"type": "string", "enum": ["ü"]}, {"type": "integer", "enum": ["x"]}]
+        ),
+        of("number", minimum=st.sampled_from([-1, 0.5]), maximum=st.sampled_from([1, 1.5, 2.0**60, 10**30])),
         of("string", minLength=LENGTH, maxLength=LENGTH, pattern=st.just("^x")),
         of("integer", minimum=st.integers(-2, 2), maximum=st.integers(-2, 2), multipleOf=st.just(2)),
     ),
@@ -60,9 +64,21 @@ def test_a_quick_yes_is_always_right(schema: dict[str, Any], document: Any) -> N
 
 
 def test_the_quick_check_says_yes_to_the_plain() -> None:
-    schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}, "required": ["n"]}
+    schema = {
+        "type": "object",
+        "properties": {
+            "n": {"type": "integer", "minimum": 1},
+            "x": {"type": "number", "minimum": 0, "maximum": 2},
+            "kind": {"enum": ["a", "b"]},
+        },
+        "required": ["n"],
+    }
     conforms = compile_quick(schema)
     assert conforms({"n": 1})
+    assert conforms({"n": 1, "x": 1.5, "kind": "b"})
+    assert conforms({"n": 1, "x": 2})
+    assert not conforms({"n": 1, "kind": "c"})
+    assert not conforms({"n": 1, "x": 2.5})
     assert not conforms({"n": 0})
     assert not conforms({"n": 1.0})  # an integer to JSON Schema: the full validator says so
 
