@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
+from support.published_programs import missing, sops
 from uhlp_core.errors import InvalidInput
 from uhlp_core.secrets import ALL_APPS, LocalSecrets, SecretMissing, SecretStore, SecretsUnavailable
 from uhlp_core.secrets.names import check_name
@@ -217,21 +220,57 @@ def test_vault(tmp_path: Path) -> None:
         secrets.resolve("shop", "secret:another")
 
 
-def test_sops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The program stands in for `sops`, of which only the decrypted JSON on its output is used."""
+@pytest.fixture
+def gpg_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The fingerprint of a key that whoever runs here has."""
+    if not shutil.which("gpg"):
+        missing("GnuPG is not installed; `apt-get install gnupg` does that")
+    home = tempfile.mkdtemp(prefix="gpg-")  # a short path: its agent listens there
+    monkeypatch.setenv("GNUPGHOME", home)
+
+    def gpg(*arguments: str) -> str:
+        command = ["gpg", "--batch", "--quiet", "--passphrase", "", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    gpg("--quick-generate-key", "ada@example.invalid", "rsa2048", "cert")
+    listing = gpg("--list-keys", "--with-colons")
+    fingerprint = next(line.split(":")[9] for line in listing.splitlines() if line.startswith("fpr"))
+    gpg("--quick-add-key", fingerprint, "rsa2048", "encrypt")
+    yield fingerprint
+    subprocess.run(["gpgconf", "--kill", "all"], check=True)
+    shutil.rmtree(home)
+
+
+def test_sops(tmp_path: Path, gpg_key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{sops()}:{os.environ['PATH']}")
     file = tmp_path / "secrets.enc.yaml"
-    file.write_text(json.dumps({"apps": {"shop": {"openai": VALUE}}, "shared": {"mail": "for all"}}))
-    program = tmp_path / "bin/sops"
-    program.parent.mkdir()
-    program.write_text('#!/bin/sh\n[ "$*" = "--decrypt --output-type json $4" ] && exec cat "$4"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    plain = tmp_path / "plain.yaml"
+    plain.write_text(json.dumps({"apps": {"shop": {"openai": VALUE}}, "shared": {"mail": "for all"}}))
+    encrypted = subprocess.run(
+        ["sops", "--encrypt", "--pgp", gpg_key, plain], check=True, capture_output=True
+    )
+    file.write_bytes(encrypted.stdout)
+    assert VALUE not in file.read_text()
+
     secrets = store(tmp_path, secrets_sops_file=file)
     assert secrets.resolve("shop", "secret:openai") == VALUE
     assert secrets.resolve("blog", "secret:mail") == "for all"
     with pytest.raises(SecretMissing):
         secrets.resolve("blog", "secret:openai")
+
+    file.write_bytes(encrypted.stdout.replace(b"data:", b"data:AAAA", 1))
+    with pytest.raises(SecretsUnavailable, match=r"sops cannot decrypt .*secrets\.enc\.yaml"):
+        store(tmp_path, secrets_sops_file=file).resolve("shop", "secret:openai")
+
+
+def test_sops_that_fails_tells_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "secrets.enc.yaml"
+    file.touch()
+    program = tmp_path / "bin/sops"
+    program.parent.mkdir()
     program.write_text(f"#!/bin/sh\necho {VALUE} >&2; echo 'no key could decrypt it' >&2; exit 128\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     with pytest.raises(SecretsUnavailable, match="no key could decrypt it") as refused:
         store(tmp_path, secrets_sops_file=file).resolve("shop", "secret:openai")
     assert VALUE not in str(refused.value)

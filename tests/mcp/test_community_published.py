@@ -7,9 +7,9 @@ import pytest
 from aiohttp import web
 
 from support.community import approve, names, text
-from support.community_programs import node_server, postgres, python_server
 from support.mcp_http_server import answering
 from support.mcp_office import Office
+from support.published_programs import node_server, postgres, python_server
 
 
 async def test_time(office: Office) -> None:

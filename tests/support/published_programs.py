@@ -1,4 +1,4 @@
-"""Published MCP servers of others, from PyPI and npm, and a PostgreSQL; installed once per lock file."""
+"""Programs that others publish: MCP servers and SOPS, installed once per lock file; and a PostgreSQL."""
 
 import contextlib
 import hashlib
@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -20,9 +21,11 @@ from support.waiting import wait_until
 from uhlp_state.model import AllowedMcpServer
 
 REQUIRED = "UHLP_REQUIRE_COMMUNITY"
-"""Set to 1, missing servers are installed, and what cannot be installed fails the tests."""
+"""Set to 1, missing programs are installed, and what cannot be installed fails the tests."""
 
-MANIFESTS = Path(__file__).parent.parent / "mcp" / "community"
+TESTS = Path(__file__).parent.parent
+SERVERS = TESTS / "mcp" / "community"
+SOPS = TESTS / "core" / "sops.lock"
 NODE = "/usr/bin/node"
 
 
@@ -30,7 +33,7 @@ def python_server(
     package: str, lock: str = "requirements.lock", *, network: bool = False
 ) -> AllowedMcpServer:
     """A server of PyPI, as an operator allows it."""
-    folder = _python(lock)
+    folder = _python(SERVERS / lock)
     return AllowedMcpServer(
         command=(str(folder / "bin" / "python"), str(folder / "bin" / package)),
         folders=(str(folder),),
@@ -45,12 +48,17 @@ def node_server(package: str, *, network: bool = False) -> AllowedMcpServer:
     return AllowedMcpServer(command=(NODE, str(script)), folders=(str(modules),), network=network)
 
 
+def sops() -> Path:
+    """The folder of `sops`."""
+    return _python(SOPS) / "bin"
+
+
 @contextlib.contextmanager
 def postgres() -> Iterator[str]:
     """The address of a database of the test's own; skips the test where PostgreSQL is not installed."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
-        _missing("PostgreSQL is not installed; `apt-get install postgresql` does that")
+        missing("PostgreSQL is not installed; `apt-get install postgresql` does that")
     tools = found[-1].parent
     user = "nobody" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
@@ -77,18 +85,18 @@ def postgres() -> Iterator[str]:
 
 def install_all() -> None:
     """Install what is missing, before tests with time limits need it."""
-    for lock in sorted(MANIFESTS.glob("*.lock")):
-        _python(lock.name)
+    for lock in (SOPS, *sorted(SERVERS.glob("*.lock"))):
+        _python(lock)
     _node()
 
 
 @cache
-def _python(lock: str) -> Path:
+def _python(lock: Path) -> Path:
     def install(folder: Path) -> None:
         # Not next to its place and moved: a virtual environment holds its own path.
         subprocess.run([sys.executable, "-m", "venv", folder], check=True, capture_output=True)
         command = [folder / "bin/python", "-m", "pip", "install", "--require-hashes", "-r"]
-        subprocess.run([*command, MANIFESTS / lock], check=True, capture_output=True, timeout=300)
+        subprocess.run([*command, lock], check=True, capture_output=True, timeout=300)
 
     return _installed(lock, install)
 
@@ -96,24 +104,25 @@ def _python(lock: str) -> Path:
 @cache
 def _node() -> Path:
     if not Path(NODE).exists():
-        _missing(f"{NODE} is not installed")
-    return _installed("package-lock.json", lambda folder: node_programs.install(MANIFESTS, folder))
+        missing(f"{NODE} is not installed")
+    return _installed(SERVERS / "package-lock.json", lambda folder: node_programs.install(SERVERS, folder))
 
 
-def _installed(lock: str, install: Callable[[Path], None]) -> Path:
-    digest = hashlib.sha256((MANIFESTS / lock).read_bytes()).hexdigest()[:12]
+def _installed(lock: Path, install: Callable[[Path], None]) -> Path:
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
     folder = Path(tempfile.gettempdir()) / f"uhlp-community-{digest}"
     done = folder.with_suffix(".done")
     if not done.exists():
         if os.environ.get(REQUIRED) != "1":
-            _missing(f"these servers are not installed; {REQUIRED}=1 installs them")
+            missing(f"these programs are not installed; {REQUIRED}=1 installs them")
         shutil.rmtree(folder, ignore_errors=True)
         install(folder)
         done.touch()
     return folder
 
 
-def _missing(what: str) -> None:
+def missing(what: str) -> NoReturn:
+    """Skip the test, or fail it where everything is to be there."""
     if os.environ.get(REQUIRED) == "1":
         pytest.fail(what)
     pytest.skip(what)
