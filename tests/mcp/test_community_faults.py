@@ -197,7 +197,7 @@ async def test_the_operator_approves_with_a_commit_or_a_proposal(office: Office)
     await asyncio.to_thread(uhlp, "app", "create", "alpha")
     await serve(office)
     made = await asyncio.to_thread(uhlp.json, "mcp", "pin", "alpha", "fault", "--yes")
-    assert (made["branch"], len(made["tools"])) == ("main", 11)
+    assert (made["branch"], len(made["tools"])) == ("main", 12)
     file = f"{made['commit']}:state/mcp_pins/fault.json"
     pinned = McpPins.model_validate_json(uhlp.git("alpha", "show", file)).tools
     assert pinned == await look(office)
@@ -324,3 +324,33 @@ def descendants(pid: int) -> list[int]:
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         found += [int(child), *descendants(int(child))]
     return found
+
+
+async def test_a_server_that_fills_the_disk_is_ended(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr(sessions, "FIRST_PAUSE_SECONDS", 0.01)
+    small = PROGRAM.model_copy(update={"disk_limit": "16M"})
+    await community.approve(office, "fault", {"command": "fault"}, small)
+    assert await call(office, "fill", files=1, bytes=1 << 20) == "filled"
+    assert (await status(office))["state"] == "ready"
+    await call(office, "fill", files=2, bytes=12 << 20)
+    told = (
+        "has 24 MiB of at most 16 MiB and 100000 files; delete some in mcp/alpha/fault of the platform's home"
+    )
+    await eventually(lambda: says(office, told), "it is ended")
+    assert (await refused(office, "keep")).startswith(
+        "MCP_SERVER_UNAVAILABLE: the MCP server fault of alpha has"
+    )
+    for file in (office.settings.home.mcp_servers / "alpha" / "fault").glob("filler-*"):
+        file.unlink()
+    await eventually(lambda: works(office), "it starts again")
+
+
+async def says(office: Office, error: str) -> bool:
+    told = await status(office)
+    return told["state"] == "failed" and error in told["error"]
+
+
+async def works(office: Office) -> bool:
+    params = {"name": "community.fault.keep", "arguments": {}}
+    return (await office.rpc("a0", "tools/call", params))["result"]["isError"] is False

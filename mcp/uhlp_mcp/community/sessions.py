@@ -10,7 +10,9 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from uhlp_core.disk_usage import disk_usage
 from uhlp_core.errors import UhlpError
 from uhlp_core.home import Home
 from uhlp_mcp.community.connection import Connection, Connections
@@ -23,10 +25,13 @@ IDLE_SECONDS = 300.0
 """A session ends after this long without a call."""
 
 SWEEP_SECONDS = 5.0
-"""Idle sessions are looked for this often."""
+"""Sessions are looked through this often: for idle ones, and for those whose files take too much."""
 
 FRESH_SECONDS = 5.0
 """A connection is made anew after this long: so soon a changed secret or address is noticed."""
+
+MAX_FILES = 100_000
+"""Of one server, folders included: counting so many takes a fraction of a second."""
 
 MAX_SESSIONS = 200
 """Of this daemon: each may be a process of tens of megabytes."""
@@ -110,13 +115,21 @@ class Sessions:
         slot.succeeded()
 
     async def sweep(self) -> None:
-        """End what is idle, for ever."""
+        """End what is idle or has too many files, for ever."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             now = time.monotonic()
             for key, slot in list(self._slots.items()):
                 session = slot.session
                 if session is not None and not session.active and now - session.used > IDLE_SECONDS:
+                    self._end(slot)
+                elif (
+                    session is not None
+                    and session.alive
+                    and (why := await self._too_much(session.connection))
+                ):
+                    slot.failed(why)
+                    _log.warning("%s", why, extra={"deployment": session.connection.deployment})
                     self._end(slot)
                 if slot.session is None and not slot.lock.locked() and now > slot.retry_at + IDLE_SECONDS:
                     del self._slots[key]
@@ -158,9 +171,10 @@ class Sessions:
     async def _start(self, slot: Slot, connection: Connection) -> Session:
         if sum(one.session is not None for one in self._slots.values()) >= MAX_SESSIONS:
             raise ServerUnavailable(f"{MAX_SESSIONS} MCP servers are in use already; try again", 10.0)
-        folder = self._home.mcp_servers / connection.deployment / connection.name
-        session = Session(connection, folder, self._home.root, self._egress)
+        session = Session(connection, self._folder(connection), self._home.root, self._egress)
         try:
+            if why := await self._too_much(connection):
+                raise ServerUnavailable(why)
             await session.start()
         except UhlpError as error:
             slot.failed(str(error))
@@ -171,6 +185,24 @@ class Sessions:
             ) from None
         slot.session = session
         return session
+
+    def _folder(self, connection: Connection) -> Path:
+        return self._home.mcp_servers / connection.deployment / connection.name
+
+    async def _too_much(self, connection: Connection) -> str:
+        """What is wrong with the number or size of a program's files; empty if nothing is."""
+        if connection.program is None:
+            return ""
+        folder, limit = self._folder(connection), connection.program.disk_bytes
+        usage = await asyncio.to_thread(disk_usage, folder, MAX_FILES)
+        if usage.entries <= MAX_FILES and usage.size <= limit:
+            return ""
+        what = f"{usage.size >> 20} MiB" if usage.size > limit else "too many files, or too deep folders"
+        return (
+            f"{connection.label} has {what} of at most {limit >> 20} MiB and {MAX_FILES} files; delete some "
+            f"in {folder.relative_to(self._home.root)} of the platform's home, or raise its `diskLimit` in "
+            "`allowedMcpServers`"
+        )
 
     def _end(self, slot: Slot) -> None:
         """End the slot's session once its calls are over."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from uhlp_mcp.commands.program import open_program
 from uhlp_mcp.commands.shut_in import Confinement, start, told
 from uhlp_mcp.community.connection import MAX_ANSWER_BYTES, Connection
-from uhlp_state.model.pools import parse_memory
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -109,15 +108,13 @@ class StdioTransport:
     async def _start(self) -> asyncio.subprocess.Process:
         allowed = self._connection.program
         assert allowed is not None, "a server at an address has another transport"
-        memory = parse_memory(allowed.memory_limit)
-        assert memory is not None, "checked when the model was built"
         command = allowed.command
         confinement = Confinement(
             user_of(self._connection.deployment, self._connection.name),
             self._folder,
             self._hidden,
             network=allowed.network,
-            memory_bytes=memory,
+            memory_bytes=allowed.memory_bytes,
             max_processes=allowed.max_processes,
             cpu_seconds=0,
             tmp_bytes=TMP_BYTES,

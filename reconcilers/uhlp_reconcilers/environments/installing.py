@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from uhlp_core.disk_usage import disk_usage
 from uhlp_core.settings import Settings
 from uhlp_state.export import EXECUTABLE_MODE, FILE_MODE, FOLDER_MODE, TEMPORARY_PREFIX, remove_tree
 
@@ -144,18 +145,14 @@ def _details(box: Path) -> str:
 
 def _measure(root: Path) -> None:
     """Raise InstallRefused if there is too much in the box, or in the log."""
-    size = count = 0
-    for folder, folders, files in os.walk(root):
-        for name in (*folders, *files):
-            try:
-                size += Path(folder, name).lstat().st_blocks * 512
-            except FileNotFoundError:
-                continue  # It works on.
-            count += 1
-    if size > MAX_BYTES or count > MAX_FILES:
+    usage = disk_usage(root, MAX_FILES)
+    if usage.entries > MAX_FILES:
         raise InstallRefused(
-            f"the packages take {size >> 20} MiB in {count} files, more than {MAX_BYTES >> 20} MiB or "
-            f"{MAX_FILES} files; ask for less"
+            f"the packages have more than {MAX_FILES} files, or too deep folders; ask for less"
+        )
+    if usage.size > MAX_BYTES:
+        raise InstallRefused(
+            f"the packages take {usage.size >> 20} MiB, more than {MAX_BYTES >> 20} MiB; ask for less"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field, JsonValue, StringConstraints
 
 from uhlp_state.model.base import Count, Flag, Model, Name, Number
-from uhlp_state.model.pools import Memory
+from uhlp_state.model.pools import Memory, parse_memory
 from uhlp_state.model.tools import ToolAnnotations
 
 PREFIX = "community."
@@ -84,8 +84,26 @@ class AllowedMcpServer(Model):
     """Memory of each of its processes. Default 512M."""
     max_processes: Count = Field(default=64, ge=1, le=1024)
     """Processes and threads at once. Default 64."""
+    disk_limit: Memory = "1G"
+    """What its files may take in one app; a server that has more is ended. Default 1G."""
     description: str = ""
     """For people."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """`memory_limit` in bytes."""
+        return _bytes(self.memory_limit)
+
+    @property
+    def disk_bytes(self) -> int:
+        """`disk_limit` in bytes."""
+        return _bytes(self.disk_limit)
+
+
+def _bytes(size: str) -> int:
+    found = parse_memory(size)
+    assert found is not None, "checked when the model was built"
+    return found
 
 
 class PinnedTool(Model):

@@ -89,6 +89,13 @@ def keep(given: dict[str, Any]) -> dict[str, Any]:
     return told(str(os.path.getsize("kept")))
 
 
+def fill(given: dict[str, Any]) -> dict[str, Any]:
+    for number in range(given["files"]):
+        with open(f"filler-{number}", "wb") as file:
+            file.write(b"x" * given["bytes"])
+    return told("filled")
+
+
 DOINGS: dict[str, Any] = {
     "echo": lambda given: told(given["text"]),
     "look": look,
@@ -98,6 +105,7 @@ DOINGS: dict[str, Any] = {
     "hang": hang,
     "garbage": garbage,
     "keep": keep,
+    "fill": fill,
     "huge": lambda given: told("x" * (5 << 20)),
     "wrong": lambda given: told("{}", structuredContent={"n": "many"}),
     "refuse": lambda given: told("not today", isError=True),
