@@ -288,9 +288,11 @@ class Platform:
         finally:
             connection.close()
 
-    def uhlp(self, *arguments: str) -> Done:
+    def uhlp(self, *arguments: str, given: str = "") -> Done:
+        """Run a command with `given` on its standard input."""
         done = subprocess.run(
             [str(UHLP), *arguments, "--home", str(self.home)],
+            input=given,
             capture_output=True,
             text=True,
             env=self.environment,

@@ -2,14 +2,22 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import ClassVar
 
+import pytest
+
 from e2e.platform_under_test import CANARY, Platform
+from support.waiting import wait_until
+
+APP_FILE = "state/app_definition.yaml"
+EXAMPLE = Path(__file__).parents[2] / "state_repos" / "examples" / "summariser"
+JSON = {"Content-Type": "application/json"}
 
 FILES = {
-    "state/app_definition.yaml": "appId: asks\nsandboxPools: {pools: [{poolName: main}]}\n",
+    APP_FILE: "appId: asks\nsandboxPools: {pools: [{poolName: main}]}\n",
     "state/component_registry.yaml": (
         "components:\n"
         "  - componentId: root\n    handlerType: LLM\n    targetPoolName: main\n"
@@ -22,10 +30,9 @@ FILES = {
 
 def test_a_prompt_is_served_and_a_broken_one_refused(platform: Platform) -> None:
     clone = platform.create("asks", FILES)
-    headers = {"Content-Type": "application/json"}
 
     def ask(body: str) -> tuple[int, str]:
-        answer = platform.request("POST", "/", app="asks", body=body, headers=headers)
+        answer = platform.request("POST", "/", app="asks", body=body, headers=JSON)
         return answer.status, answer.json["code"]
 
     assert ask("{}") == (500, "PROMPT_FAILED")
@@ -42,6 +49,9 @@ def test_a_prompt_is_served_and_a_broken_one_refused(platform: Platform) -> None
     assert ask("{}")[0] == 503
 
 
+SUMMARY = {"main_reason": "Billing", "sentiment": "negative", "action_items": [], "summary": "Billed twice."}
+
+
 class Telltale(BaseHTTPRequestHandler):
     """A provider that answers, or refuses, and in both cases repeats the credential that it was sent."""
 
@@ -54,7 +64,8 @@ class Telltale(BaseHTTPRequestHandler):
         if "fail" in body["messages"][-1]["content"]:
             status, document = 401, {"error": {"message": f"no such key: {sent}", "code": sent}}
         else:
-            message = {"role": "assistant", "content": "fine"}
+            content = json.dumps(SUMMARY) if "response_format" in body else "fine"
+            message = {"role": "assistant", "content": content}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
             usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
             status, document = 200, {"id": "x", "object": "chat.completion", "created": 1, "model": "m",
@@ -71,35 +82,66 @@ class Telltale(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_real_provider_gets_the_key_and_nobody_else_does(
-    fresh_platform: Callable[..., Platform],
-) -> None:
-    """What the platform wrote meanwhile is searched when it ends."""
-    Telltale.credentials.clear()
-    provider = ThreadingHTTPServer(("127.0.0.1", 0), Telltale)
-    thread = threading.Thread(target=provider.serve_forever)
+@pytest.fixture(scope="module")
+def provider() -> Iterator[str]:
+    """The address of a provider on this machine."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Telltale)
+    thread = threading.Thread(target=server.serve_forever)
     thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def calling(isolation: str) -> Iterator[Platform]:
+    """A platform that may call it. What it wrote meanwhile is searched for secrets when it ends."""
+    platform = Platform(settings={"UHLP_ISOLATION": isolation, "UHLP_PRIVATE_ADDRESSES": "true"})
     try:
-        platform = fresh_platform(UHLP_PRIVATE_ADDRESSES="true")
         platform.start()
-        llm = (
-            "llm:\n  model: own/m\n  providers:\n"
-            f"    own: {{type: openai, baseUrl: 'http://127.0.0.1:{provider.server_port}/v1', "
-            "apiKey: secret:canary}\n"
-        )
-        files = {**FILES, "state/app_definition.yaml": FILES["state/app_definition.yaml"] + llm}
-        platform.create("asks", files)
-        headers = {"Content-Type": "application/json"}
-        answers = [
-            platform.request("POST", "/", app="asks", body=f'{{"name": "{name}"}}', headers=headers)
-            for name in ("Ada", "fail")
-        ]
-        assert [answer.status for answer in answers] == [200, 503]
-        assert answers[0].json == "fine"
-        assert Telltale.credentials[0] == f"Bearer {CANARY}"
-        for answer in answers:
-            assert CANARY not in f"{answer.headers}{answer.body}"
+        yield platform
     finally:
-        provider.shutdown()
-        thread.join()
-        provider.server_close()
+        platform.close()
+
+
+def test_a_real_provider_gets_the_key_and_nobody_else_does(calling: Platform, provider: str) -> None:
+    Telltale.credentials.clear()
+    own = f"own: {{type: openai, baseUrl: '{provider}', apiKey: secret:canary}}"
+    llm = f"llm:\n  model: own/m\n  providers:\n    {own}\n"
+    calling.create("asks", {**FILES, APP_FILE: FILES[APP_FILE] + llm})
+    answers = [
+        calling.request("POST", "/", app="asks", body=f'{{"name": "{name}"}}', headers=JSON)
+        for name in ("Ada", "fail")
+    ]
+    assert [answer.status for answer in answers] == [200, 503]
+    assert answers[0].json == "fine"
+    assert Telltale.credentials[0] == f"Bearer {CANARY}"
+    for answer in answers:
+        assert CANARY not in f"{answer.headers}{answer.body}"
+
+
+def test_an_example_asks_a_real_model_once_it_has_a_key(calling: Platform, provider: str) -> None:
+    Telltale.credentials.clear()
+    files = {
+        str(path.relative_to(EXAMPLE)): path.read_text()
+        for path in EXAMPLE.rglob("*")
+        if path.is_file() and path.relative_to(EXAMPLE).parts[0] == "state"
+    }
+    key = "      apiKey: secret:openai\n"
+    assert key in files[APP_FILE]
+    files[APP_FILE] = files[APP_FILE].replace(key, f"{key}      baseUrl: '{provider}'\n")
+    calling.create("summariser", files)
+
+    def ask() -> tuple[str | None, str]:
+        body = '{"interaction_transcript": "I was billed twice."}'
+        answer = calling.request("POST", "/api/summaries", app="summariser", body=body, headers=JSON)
+        assert answer.status == 200, answer.body
+        return answer.headers["X-LLM-Scripted"], answer.json["main_reason"]
+
+    assert ask() == ("true", "Billing query")
+    assert Telltale.credentials == []
+    stored = calling.uhlp("secrets", "set", "openai", "--app", "summariser", given=CANARY)
+    assert stored.code == 0, stored.err
+    wait_until(lambda: ask() == (None, "Billing"), "the model is asked")
+    assert Telltale.credentials == [f"Bearer {CANARY}"]

@@ -57,6 +57,7 @@ def test_it_survives_the_way_through_redis():
         ('apiKey: "secret:openai"', "baseUrl: 'https://x/?key=1'", "BAD_URL", "'https:"),
         ('apiKey: "secret:openai"', "baseUrl: http://8.8.8.8/v1", "BAD_URL", "http:"),
         ('apiKey: "secret:openai"', "file: llm/rules.yaml", "BAD_VALUE", "{type: openai"),
+        ('apiKey: "secret:openai"', "optional: true", "BAD_VALUE", "{type: openai"),
         ("file: llm/rules.yaml", "baseUrl: 'https://x'", "BAD_VALUE", "{type: scripted"),
         ("file: llm/rules.yaml", "file: llm/absent.yaml", "UNKNOWN_RULES", "llm/absent"),
         ("file: llm/rules.yaml", "file: ../x.yaml", "PATH_ESCAPE", "../x"),

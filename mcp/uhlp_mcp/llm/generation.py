@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
+from uhlp_core.secrets import SecretMissing
 from uhlp_mcp.llm import output
 from uhlp_mcp.llm.accounting import Tally, count_attempt, model_label
 from uhlp_mcp.llm.checker import Checker, JobFailed
@@ -51,8 +52,11 @@ class Generation:
     """Whether a part of an answer was told; those of other attempts would only confuse."""
 
     async def run(self) -> dict[str, Any]:
-        """The result, from the first model that answers. Raises LlmError, and what Redis raises."""
-        failed: LlmError | None = None
+        """The result, from the first model that answers.
+
+        Raises LlmError, SecretMissing, and what Redis raises.
+        """
+        failed: LlmError | SecretMissing | None = None
         for candidate in self.plan.candidates:
             try:
                 return await self._of_model(candidate)
@@ -60,6 +64,10 @@ class Generation:
                 if not error.next_model:
                     raise
                 failed = error
+            except SecretMissing as error:
+                if not candidate.defined.optional:
+                    raise
+                failed = failed or error
         assert failed is not None, "a plan has at least one candidate"
         raise failed
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from uhlp_core.secrets import SecretMissing
 from uhlp_mcp.egress import Egress
 from uhlp_mcp.llm.checker import Checker
 from uhlp_mcp.llm.errors import NotConfigured
@@ -32,7 +33,7 @@ MAX_PROVIDERS = 1000
 """Kept at a time; those not used for longest are made again when they are needed."""
 
 SECRET_SECONDS = 5.0
-"""A provider goes on with its credential for this long before it is looked up again."""
+"""A provider goes on with its credential, or without, for this long before it is looked up again."""
 
 _SDKS = {
     LlmProviderType.OPENAI: ("uhlp_mcp.llm.openai_chat", "OpenAiChat"),
@@ -60,6 +61,8 @@ class Providers:
         self._checker = checker
         self._manager = manager
         self._resolve = resolve
+        self._missing: dict[tuple[str, str], tuple[float, str]] = {}
+        """Secrets that nobody has: until when they are not looked up again, and what is said meanwhile."""
         self._made: OrderedDict[tuple[str, str], _Made] = OrderedDict()
 
     async def get(self, deployment: str, snapshot: AppSnapshot, name: str, defined: LlmProvider) -> Provider:
@@ -88,9 +91,19 @@ class Providers:
             await self._wire.close()
 
     async def _secret(self, app: str, defined: LlmProvider) -> str | None:
-        if defined.api_key is None:
+        reference = defined.api_key
+        if reference is None:
             return None
-        return await asyncio.to_thread(self._resolve, app, defined.api_key)
+        missing = self._missing.get((app, reference))
+        if missing is not None and time.monotonic() < missing[0]:
+            raise SecretMissing(missing[1])
+        try:
+            return await asyncio.to_thread(self._resolve, app, reference)
+        except SecretMissing as error:
+            if len(self._missing) >= MAX_PROVIDERS:
+                self._missing.clear()
+            self._missing[app, reference] = (time.monotonic() + SECRET_SECONDS, str(error))
+            raise
 
     async def _make(self, snapshot: AppSnapshot, defined: LlmProvider, secret: str | None) -> Provider:
         if defined.type is LlmProviderType.SCRIPTED:

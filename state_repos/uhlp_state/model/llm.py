@@ -109,6 +109,8 @@ class LlmProvider(Model):
     """Address of the API. Default: the provider's own. Private networks only if the operator allows it."""
     api_key: SecretReference | None = None
     """`secret:<name>`: the secret that holds the key. Never the key."""
+    optional: Flag = False
+    """Whether its models are passed over while the secret of `apiKey` is not set, instead of an error."""
     file: Name | None = None
     """Of a `scripted` provider: its rules, relative to `state/`, like `llm/scripted.yaml`."""
     prices: dict[Name, LlmPrice] = Field(default_factory=dict)
@@ -126,6 +128,9 @@ class LlmProvider(Model):
         if scripted and (self.base_url or self.api_key):
             remedy = "remove `baseUrl` and `apiKey`: its answers come from the file"
             raise refusal(Code.BAD_VALUE, "a scripted provider calls nobody", remedy)
+        if self.optional and self.api_key is None:
+            remedy = "remove `optional`, or name the secret as `apiKey: secret:<name>`"
+            raise refusal(Code.BAD_VALUE, "`optional` says what happens without a secret", remedy)
         if not scripted and self.file is not None:
             remedy = "remove `file`, or write `type: scripted`"
             raise refusal(Code.BAD_VALUE, "only a scripted provider has a `file`", remedy)

@@ -12,7 +12,8 @@ import pytest
 from support.fake_llm import FakeLlm, Say
 from support.llm_desk import KEY, Desk, anthropic, openai
 from uhlp_core.errors import UhlpError
-from uhlp_mcp.llm import gathering, wire
+from uhlp_core.secrets import SecretMissing
+from uhlp_mcp.llm import gathering, providers, wire
 from uhlp_mcp.llm.errors import LlmError
 
 BOTH = pytest.mark.parametrize("kind", [openai, anthropic])
@@ -148,6 +149,33 @@ async def test_fallbacks_are_tried_in_order_also_after_invalid_answers(desk: Des
     result = await desk.ask(outputFormat="json", maxRepairs=0)
     assert [seen.body["model"] for seen in fake.seen] == ["m", "second", "third"]
     assert (result["output"], result["model"]) == ({}, "third")
+
+
+async def test_an_optional_provider_without_its_secret_is_passed_over(
+    desk: Desk, fake: FakeLlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(providers, "SECRET_SECONDS", 0.0)
+    key = desk.secrets.pop(("alpha", "secret:key"))
+    config = openai(fake.openai, fallbacks=["free/other"])
+    config["providers"]["free"] = {"type": "openai", "baseUrl": fake.openai}
+    config["providers"]["p"]["optional"] = True
+    await desk.configure(config)
+    result = await desk.ask()
+    assert (result["provider"], result["model"], result["attempts"]) == ("free", "other", 1)
+    desk.secrets["alpha", "secret:key"] = key
+    assert (await desk.ask())["provider"] == "p"
+    assert [seen.headers.get("authorization") for seen in fake.seen] == [None, f"Bearer {key}"]
+
+
+async def test_a_provider_without_its_secret_is_an_error_otherwise(desk: Desk, fake: FakeLlm) -> None:
+    desk.secrets.clear()
+    for optional in (False, True):
+        config = openai(fake.openai)
+        config["providers"]["p"]["optional"] = optional
+        await desk.configure(config)
+        with pytest.raises(SecretMissing, match="alpha has no secret:key"):
+            await desk.ask()
+    assert fake.seen == []
 
 
 async def test_the_whole_call_has_an_end(desk: Desk, fake: FakeLlm) -> None:
