@@ -1,11 +1,18 @@
 """Where an app may make the platform connect to: attacks on the address of a provider."""
 
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from ipaddress import ip_address
+from pathlib import Path
 
 import httpx2
 import pytest
 
+from support.certificates import certificate
 from support.fake_llm import FakeLlm
+from uhlp_mcp import outbound
 from uhlp_mcp.egress import Egress, IpAddress
 from uhlp_mcp.llm.wire import Wire
 from uhlp_mcp.outbound import AddressRefused
@@ -82,3 +89,33 @@ async def test_the_connection_goes_to_the_address_that_was_checked(fake: FakeLlm
 async def test_a_name_that_leads_nowhere_is_unreachable() -> None:
     with pytest.raises(httpx2.ConnectError, match=r"nowhere\.invalid cannot be resolved"):
         await ask("https://nowhere.invalid/", private=False)
+
+
+@asynccontextmanager
+async def https(files: Path) -> AsyncIterator[int]:
+    """The port of a server that has a certificate, and answers everything with 204."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files / "certificate.pem", files / "key.pem")
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_a_provider_must_have_a_certificate_for_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate(tmp_path, "model.internal")
+    known = {"model.internal": "127.0.0.1", "other.internal": "127.0.0.1"}
+    async with https(tmp_path) as port:
+        with pytest.raises(httpx2.ConnectError, match="self-signed certificate"):
+            await ask(f"https://model.internal:{port}/", private=True, **known)
+        trusting = ssl.create_default_context(cafile=str(tmp_path / "certificate.pem"))
+        monkeypatch.setattr(outbound, "tls", lambda: trusting)
+        assert await ask(f"https://model.internal:{port}/", private=True, **known) == 204
+        with pytest.raises(httpx2.ConnectError, match="Hostname mismatch"):
+            await ask(f"https://other.internal:{port}/", private=True, **known)
