@@ -23,6 +23,7 @@ from uhlp_state.model.pools import DEFAULT_IMAGE, Isolation
 from uhlp_state.templates import render_template
 
 TEMPLATE_APP = "hello"
+PROMPT_APP = "summariser"
 
 IDENTITY = {
     "GIT_AUTHOR_NAME": "UHLP examples",
@@ -93,6 +94,15 @@ def welcome(settings: Settings, fresh: list[str], seconds: float) -> str:
             f"    git clone {settings.home.repo(first)} && cd {first}",
             "        # change a file, commit, git push: it is live when the push returns",
             f"    {_command('status', settings)}",
+        ]
+        if PROMPT_APP in apps:
+            lines += [
+                f"    {_command(f'call {PROMPT_APP} POST /api/summaries', settings)} \\",
+                """        -d '{"interaction_transcript": "Customer: I was billed twice."}'""",
+                f"        # a prompt instead of code; a real LLM answers after "
+                f"`{_command(f'secrets set openai --app {PROMPT_APP}', settings)}`",
+            ]
+        lines += [
             "",
             f"  MCP clients find an app's tools at http://localhost:{settings.effective_mcp_port}/mcp/{first}",
         ]

@@ -53,6 +53,8 @@ class Tally:
     provider: str = ""
     model: str = ""
     """Of the last attempt."""
+    failures: list[str] = field(default_factory=list)
+    """Why models did not answer, in their order; for the log."""
 
     def add(self, input_tokens: int, output_tokens: int, nanos: int | None) -> None:
         """Count one attempt."""
@@ -110,6 +112,7 @@ async def tell(home: Home, caller: Caller, tally: Tally, outcome: str, **more: A
             "inputTokens": tally.input_tokens,
             "outputTokens": tally.output_tokens,
             "costUsd": tally.cost,
+            "failures": tally.failures,
             "seconds": round(time.monotonic() - tally.started, 4),
             **more,
         },

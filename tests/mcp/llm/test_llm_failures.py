@@ -149,6 +149,11 @@ async def test_fallbacks_are_tried_in_order_also_after_invalid_answers(desk: Des
     result = await desk.ask(outputFormat="json", maxRepairs=0)
     assert [seen.body["model"] for seen in fake.seen] == ["m", "second", "third"]
     assert (result["output"], result["model"]) == ({}, "third")
+    assert (await desk.log())[-1]["details"]["failures"] == [
+        "p/m: LLM_BAD_REQUEST: the provider rejects the request (HTTP 400): no",
+        "p/second: LLM_INVALID_OUTPUT: the answer is not valid after 0 repairs: "
+        "not JSON: line 1, column 1: invalid literal, expected 'null'",
+    ]
 
 
 async def test_an_optional_provider_without_its_secret_is_passed_over(
