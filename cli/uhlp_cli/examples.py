@@ -87,22 +87,18 @@ def welcome(settings: Settings, fresh: list[str], seconds: float) -> str:
         lines.append("    (just pushed with git as examples)")
     first = TEMPLATE_APP if TEMPLATE_APP in apps else next(iter(apps), None)
     if first:
-        lines += [
-            "",
-            "  Try:",
-            f"    curl {settings.app_url(Deployment(first))}",
-            f"    git clone {settings.home.repo(first)} && cd {first}",
-            "        # change a file, commit, git push: it is live when the push returns",
-            f"    {_command('status', settings)}",
-        ]
+        lines += ["", "  Try:", f"    curl {settings.app_url(Deployment(first))}"]
+        lines.append(f"    {_command('status', settings)}")
         if PROMPT_APP in apps:
             lines += [
                 f"    {_command(f'call {PROMPT_APP} POST /api/summaries', settings)} \\",
                 """        -d '{"interaction_transcript": "Customer: I was billed twice."}'""",
-                f"        # a prompt instead of code; a real LLM answers after "
-                f"`{_command(f'secrets set openai --app {PROMPT_APP}', settings)}`",
+                "        # a prompt instead of code; for answers of a real LLM, give it a key:",
+                f"    {_command(f'secrets set openai --app {PROMPT_APP}', settings)}",
             ]
         lines += [
+            f"    git clone {settings.home.repo(first)} && cd {first}",
+            "        # change a file, commit, git push: it is live when the push returns",
             "",
             f"  MCP clients find an app's tools at http://localhost:{settings.effective_mcp_port}/mcp/{first}",
         ]
