@@ -138,9 +138,10 @@ def refusal(status: int, message: str, headers: Mapping[str, str] | None = None)
     )
 
 
-def unauthenticated(message: str) -> web.Response:
-    """The refusal of a credential that is missing or wrong."""
-    return refusal(401, message, {"WWW-Authenticate": 'Bearer realm="UHLP", error="invalid_token"'})
+def unauthenticated(message: str, *, shown: bool = True) -> web.Response:
+    """The refusal of a credential that is wrong; of one that was not `shown` no error is told (RFC 6750)."""
+    error = ', error="invalid_token"' if shown else ""
+    return refusal(401, message, {"WWW-Authenticate": f'Bearer realm="UHLP"{error}'})
 
 
 def _is_plain(headers: CIMultiDictProxy[str], revision: str | None, request: Request) -> bool:
