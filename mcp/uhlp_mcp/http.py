@@ -26,8 +26,8 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 PING_SECONDS = 15.0
 """A stream that has nothing to tell says so this often: proxies cut what is silent for long."""
 
-SAFE_NAMES = "?names=safe"
-"""At the end of the address: `tools/list` names tools without dots, for clients that refuse those."""
+SAFE_NAMES = "names=safe"
+"""In the address's query: `tools/list` names tools without dots, for clients that refuse those."""
 
 _INVALID_REQUEST = -32600
 _EVENTS = {
@@ -126,8 +126,8 @@ class _Stream:
 
 
 def wants_safe_names(request: web.BaseRequest) -> bool:
-    """Whether the client's address ends in SAFE_NAMES."""
-    return request.raw_path.endswith(SAFE_NAMES)
+    """Whether SAFE_NAMES is in the query of the client's address."""
+    return SAFE_NAMES in request.raw_path.partition("?")[2].split("&")
 
 
 def refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
