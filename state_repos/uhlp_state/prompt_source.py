@@ -94,17 +94,15 @@ class _Lines:
 
 def _example_problems(prompt: PromptTemplate, document: Document) -> Iterator[Problem]:
     """An example is an answer that the prompt itself must take."""
-    if prompt.output_schema is None:
-        return
-    form = prompt.answer_format
-    validator = Draft202012Validator(prompt.output_schema, registry=Registry())
+    validator = Draft202012Validator(prompt.output_schema or {}, registry=Registry())
     for index, example in enumerate(prompt.examples):
         base = ("examples", index, _written_key(document, index, "output"))
         try:
-            output = _parsed(example.output, form)
+            output = _parsed(example.output, prompt.answer_format)
         except ValueError:
-            message = f"the output is text that cannot be read as {form}"
-            yield document.problem(base, Code.EXAMPLE_INVALID, message, "write what the LLM should answer")
+            message = f"the output cannot be read as {prompt.answer_format}"
+            remedy = "write what the LLM should answer, as text"
+            yield document.problem(base, Code.EXAMPLE_INVALID, message, remedy)
             continue
         if output is _UNREAD:
             continue
@@ -123,13 +121,15 @@ def _written_key(document: Document, index: int, key: str) -> str:
 
 def _parsed(output: JsonValue, form: OutputFormat) -> object:
     """An example's output as the schema sees it; _UNREAD for XML. Raises ValueError."""
-    if not isinstance(output, str):
+    if form is OutputFormat.XML:
+        if not isinstance(output, str):
+            raise ValueError("the LLM would be shown JSON")
+        return _UNREAD  # Where answers are checked, XML is read by rules that are not known here.
+    if not isinstance(output, str) or form is OutputFormat.TEXT:
         return output
     if form is OutputFormat.JSON:
         return orjson.loads(output)
-    if form is OutputFormat.YAML:
-        read = parse_yaml(output.encode())
-        if read.value is None:
-            raise ValueError
-        return read.value.value
-    return _UNREAD  # Where answers are checked, XML is read by rules that are not known here.
+    read = parse_yaml(output.encode())
+    if read.value is None:
+        raise ValueError("not YAML")
+    return read.value.value
