@@ -1,4 +1,4 @@
-"""`uhlp token` and `uhlp key`: what MCP clients of people show. Neither needs a running platform."""
+"""`uhlp token` and `uhlp key`: what clients of people show. Neither needs a running platform."""
 
 import secrets
 from datetime import UTC, datetime, timedelta

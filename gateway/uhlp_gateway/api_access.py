@@ -6,6 +6,7 @@ Production's keys count for previews too: a branch cannot let anybody in by itse
 import time
 from collections.abc import Iterable, Mapping
 
+from uhlp_core import bearer
 from uhlp_core.guess_limit import GuessLimit
 from uhlp_gateway.http_server import Request
 from uhlp_gateway.problems import Problem
@@ -26,9 +27,15 @@ class ApiAccess:
 
     async def check(self, table: Table, permission: str, request: Request) -> None:
         """Raises Problem unless the request shows a key of the app that has the permission."""
-        shown, came = _shown(request), time.monotonic()
+        came = time.monotonic()
+        shown = bearer.shown(request.header(b"authorization"), request.header(b"x-api-key"))
         if not shown:
-            raise _unauthenticated("send an API key of the app, as Authorization: Bearer or X-API-Key", "")
+            raise Problem(
+                401,
+                "UNAUTHENTICATED",
+                "send an API key of the app, as Authorization: Bearer or X-API-Key",
+                headers=bearer.challenge(was_shown=False),
+            )
         production = self._tables.get(table.app)
         try:
             found = await self._keys.find(
@@ -39,7 +46,12 @@ class ApiAccess:
         if found is None:
             if not await self._limit.delay(time.monotonic() - came):
                 raise _too_many("too many wrong keys; try again in a second")
-            raise _unauthenticated("the key is not valid here, or not any more", ', error="invalid_token"')
+            raise Problem(
+                401,
+                "UNAUTHENTICATED",
+                "the key is not valid here, or not any more",
+                headers=bearer.challenge(was_shown=True),
+            )
         if permission not in found.permissions:
             raise Problem(403, "FORBIDDEN", f"this needs a key with the permission {permission}")
 
@@ -47,18 +59,6 @@ class ApiAccess:
 def without_credentials(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Headers as a sandbox may see them, where the gateway has looked at the key."""
     return [header for header in headers if header[0].lower() not in _CREDENTIALS]
-
-
-def _shown(request: Request) -> str:
-    """What the client sent as a key; empty if nothing, or no text."""
-    scheme, _, value = (request.header(b"authorization") or "").partition(" ")
-    found = value.strip() if scheme.lower() == "bearer" else request.header(b"x-api-key") or ""
-    return found if found.isprintable() else ""
-
-
-def _unauthenticated(detail: str, error: str) -> Problem:
-    challenge = {"WWW-Authenticate": f'Bearer realm="UHLP"{error}'}
-    return Problem(401, "UNAUTHENTICATED", detail, headers=challenge)
 
 
 def _too_many(detail: str) -> Problem:

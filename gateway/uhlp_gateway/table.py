@@ -79,6 +79,7 @@ class Table:
     max_body: int
     """Bytes."""
     api_keys: tuple[ApiKeyDefinition, ...]
+    """Of this revision; those of production count."""
     components: Mapping[str, Component]
     """All of them by id, those without a route too."""
     routes: RouteTable[Component]

@@ -20,9 +20,9 @@ MAX_NAME = 256
 MAX_MESSAGE = 16 * 1024
 """Characters of a log message: a traceback fits, a document does not."""
 
-_ABSENT = object()
-
 LEVELS = ("debug", "info", "warning", "error", "critical")
+
+_ABSENT = object()
 
 
 class FrameworkTools:
@@ -73,9 +73,9 @@ class FrameworkTools:
                 raise NotFound(f"{caller.app} has no component {component!r}") from None
         key = given["key"]
         value = _at(values, key)
-        return (
-            {"key": key, "found": False} if value is _ABSENT else {"key": key, "found": True, "value": value}
-        )
+        if value is _ABSENT:
+            return {"key": key, "found": False}
+        return {"key": key, "found": True, "value": value}
 
     async def _log(self, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
         line = {

@@ -15,6 +15,7 @@ import orjson
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from uhlp_core import bearer
 from uhlp_core.ids import is_request_id
 from uhlp_mcp import protocol
 from uhlp_mcp.protocol import Request
@@ -139,9 +140,8 @@ def refusal(status: int, message: str, headers: Mapping[str, str] | None = None)
 
 
 def unauthenticated(message: str, *, shown: bool = True) -> web.Response:
-    """The refusal of a credential that is wrong; of one that was not `shown` no error is told (RFC 6750)."""
-    error = ', error="invalid_token"' if shown else ""
-    return refusal(401, message, {"WWW-Authenticate": f'Bearer realm="UHLP"{error}'})
+    """The refusal of a credential that is wrong, or that was not `shown`."""
+    return refusal(401, message, bearer.challenge(was_shown=shown))
 
 
 def _is_plain(headers: CIMultiDictProxy[str], revision: str | None, request: Request) -> bool:
