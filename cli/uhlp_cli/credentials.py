@@ -1,6 +1,7 @@
-"""`uhlp token` and `uhlp key`: what MCP clients of people show. Neither needs a running platform."""
+"""`uhlp token` and `uhlp key`: what clients of people show. Neither needs a running platform."""
 
 import secrets
+from datetime import UTC, datetime, timedelta
 
 import click
 
@@ -10,6 +11,9 @@ from uhlp_core.ids import Deployment
 
 MAX_HOURS = 24
 """A token cannot be taken back: what must last longer is an API key."""
+
+MAX_DAYS = 3650
+"""Ten years: a larger number is a typing mistake, and no `--days` means for ever."""
 
 
 @click.command("token", cls=Command)
@@ -52,8 +56,13 @@ def token(
     metavar="NAME",
     help="What the key permits; give it once for each.  [default: mcp]",
 )
+@click.option(
+    "--days",
+    type=click.IntRange(1, MAX_DAYS),
+    help="It ends by itself after so many days.  [default: never]",
+)
 @click.pass_obj
-def key(invocation: Invocation, description: str, permissions: tuple[str, ...]) -> None:
+def key(invocation: Invocation, description: str, permissions: tuple[str, ...], days: int | None) -> None:
     """Make an API key, and the entry for `state/security_config.yaml` that lets it in.
 
     The key is shown once and kept nowhere; only its Argon2 hash goes into Git.
@@ -67,6 +76,9 @@ def key(invocation: Invocation, description: str, permissions: tuple[str, ...]) 
         "description": description,
         "permissions": list(permissions or ("mcp",)),
     }
+    if days is not None:
+        ends = datetime.now(UTC).replace(microsecond=0, tzinfo=None) + timedelta(days=days)
+        entry["expiresAt"] = f"{ends.isoformat()}Z"
     document = yaml.safe_dump({"apiKeys": [entry]}, sort_keys=False)
     text = f"The key (keep it; it is shown only now):\n\n    {made}\n\nIn state/security_config.yaml:\n\n"
     invocation.answer({"key": made, "entry": entry}, text + document.rstrip())

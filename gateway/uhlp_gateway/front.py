@@ -14,6 +14,7 @@ import orjson
 from uhlp_core.ids import is_request_id, new_request_id
 from uhlp_core.settings import Settings
 from uhlp_gateway.access_log import CLIENT_GONE, AccessLine, AccessLog
+from uhlp_gateway.api_access import ApiAccess, without_credentials
 from uhlp_gateway.body import read_body
 from uhlp_gateway.event_stream import EventStream, takes_events
 from uhlp_gateway.execute import Job
@@ -83,6 +84,7 @@ class Front:
         self._pages = pages
         self._resolver = Resolver(settings.domain)
         self._static = StaticFiles()
+        self._access = ApiAccess(tables.by_deployment)
 
     async def handle(self, request: Request) -> Response:
         """Answer one request; raises nothing but CancelledError."""
@@ -169,6 +171,10 @@ class Front:
     async def _run(self, exchange: Exchange, table: Table, match: Match[Component]) -> Response:
         request = exchange.request
         component = exchange.component = match.value
+        headers = request.raw_headers
+        if component.permission is not None:
+            await self._access.check(table, component.permission, request)
+            headers = without_credentials(headers)
         body = await read_body(request, table.max_body) if request.has_body else b""
         if component.request_schema is not None:
             check_request(component.request_schema, _json(body))
@@ -177,7 +183,7 @@ class Front:
             exchange.path,
             match.pattern.text,
             match.parameters,
-            request.raw_headers,
+            headers,
             body,
         )
         job = Job(exchange.request_id, _trace_id(request), data, request.method)

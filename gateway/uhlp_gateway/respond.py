@@ -61,9 +61,19 @@ _HANDLER_ERRORS = {
     "LLM_TIMEOUT": (504, "the LLM did not answer in time"),
     "LLM_UNAVAILABLE": (503, "the LLM cannot be reached"),
     "LLM_BAD_REQUEST": (500, "the LLM's provider does not take this request"),
+    "POLICY_DENIED": (403, "a policy refuses what would go to the LLM, or its answer"),
+    "SECRET_MISSING": (503, "the LLM's key is not set"),
+    "SECRETS_UNAVAILABLE": (503, "the LLM's key cannot be read at the moment"),
+    "UNAVAILABLE": (503, "a part of the platform is away at the moment"),
 }
 DAY_SECONDS = 86400
-_RETRY_AFTER = {"LLM_RATE_LIMITED": 10, "LLM_OVER_BUDGET": DAY_SECONDS, "LLM_UNAVAILABLE": 5}
+_RETRY_AFTER = {
+    "LLM_RATE_LIMITED": 10,
+    "LLM_OVER_BUDGET": DAY_SECONDS,
+    "LLM_UNAVAILABLE": 5,
+    "SECRETS_UNAVAILABLE": 5,
+    "UNAVAILABLE": 5,
+}
 """Seconds that a client is told to wait where nobody knows better. A budget begins anew at midnight UTC."""
 
 SCRIPTED = ("X-LLM-Scripted", "true")

@@ -17,7 +17,7 @@ from uhlp_gateway.lanes import PoolLimits
 from uhlp_gateway.metrics import ComponentMetrics, component_metrics
 from uhlp_gateway.schemas import SchemaCheck
 from uhlp_state.documents import Lane, RoutesDoc
-from uhlp_state.model import ComponentDefinition, PoolDefinition
+from uhlp_state.model import ApiKeyDefinition, ComponentDefinition, PoolDefinition
 from uhlp_state.model.components import HandlerType
 from uhlp_state.routes import RoutePattern, RouteTable
 from uhlp_state.snapshot import AppSnapshot, UiFile
@@ -45,6 +45,8 @@ class Component:
     """Seconds that its handler may run."""
     context: bytes
     """The context's JSON without its opening brace: per request only what varies is put before it."""
+    permission: str | None
+    """What the key of a request over HTTP must permit; None lets everybody in."""
     stream: bool
     """Whether it answers as server-sent events where the client takes them."""
     request_schema: SchemaCheck | None
@@ -76,6 +78,8 @@ class Table:
     """Whether instances are started by the first request only."""
     max_body: int
     """Bytes."""
+    api_keys: tuple[ApiKeyDefinition, ...]
+    """Of this revision; those of production count."""
     components: Mapping[str, Component]
     """All of them by id, those without a route too."""
     routes: RouteTable[Component]
@@ -116,6 +120,7 @@ def build(document: Mapping[str, Any], home: Home) -> Table:
         suspended=doc.suspended,
         on_demand=doc.on_demand,
         max_body=snapshot.definition.max_body_bytes,
+        api_keys=snapshot.security.api_keys,
         components=components,
         routes=RouteTable(routes),
         ui=snapshot.ui,
@@ -189,6 +194,7 @@ def _component(
         pool=pool_key(definition.target_pool_name, definition.handler_type),
         timeout=timeout,
         context=orjson.dumps(context)[1:],
+        permission=definition.route_matcher.permission if definition.route_matcher is not None else None,
         stream=definition.stream,
         request_schema=_schema(compiled, definition.request_schema),
         response_schema=_schema(compiled, definition.response_schema),

@@ -4,6 +4,7 @@ import time
 
 from aiohttp import web
 
+from uhlp_core import bearer
 from uhlp_core.tokens import MCP_AUDIENCE, TokenKey
 from uhlp_mcp.tools import Caller
 
@@ -43,6 +44,4 @@ class Bearers:
 
 def credential(request: web.BaseRequest) -> str:
     """What the client sent as `Authorization: Bearer` or as `X-API-Key`; empty if nothing, or no text."""
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    found = value.strip() if scheme.lower() == "bearer" else request.headers.get("X-API-Key", "")
-    return found if found.isprintable() else ""
+    return bearer.shown(request.headers.get("Authorization"), request.headers.get("X-API-Key"))

@@ -53,6 +53,7 @@ class FilesystemTools:
                 ),
                 of({"success": BOOLEAN, "size": INTEGER}),
                 self._write,
+                destructive=True,
             ),
             Tool(
                 "core.filesystem.deleteFile",
@@ -61,6 +62,7 @@ class FilesystemTools:
                 of({"success": BOOLEAN}),
                 self._delete,
                 idempotent=True,
+                destructive=True,
             ),
             Tool(
                 "core.filesystem.listDirectory",
@@ -73,7 +75,7 @@ class FilesystemTools:
                             "items": of(
                                 {
                                     "name": {"type": "string"},
-                                    "type": {"enum": ["FILE", "DIRECTORY"]},
+                                    "type": {"enum": ["file", "directory"]},
                                     "size": INTEGER,
                                 }
                             ),
@@ -127,7 +129,7 @@ class FilesystemTools:
             "entries": [
                 {
                     "name": entry.name,
-                    "type": "DIRECTORY" if entry.is_folder else "FILE",
+                    "type": "directory" if entry.is_folder else "file",
                     "size": entry.size,
                 }
                 for entry in entries

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -21,6 +22,8 @@ MAX_MESSAGE = 16 * 1024
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
+_ABSENT = object()
+
 
 class FrameworkTools:
     """Handlers of the tools."""
@@ -34,8 +37,11 @@ class FrameworkTools:
             Tool(
                 "core.framework.getConfigValue",
                 "Read a configuration value of this app; with componentId, as that component sees it.",
-                of({"key": text(MAX_NAME, 1)}, {"componentId": text(MAX_NAME, 1)}),
-                of({"found": BOOLEAN}, {"value": ANY}),
+                of(
+                    {"key": text(MAX_NAME, 1, description="A key, or by dots a value within: llm.provider.")},
+                    {"componentId": text(MAX_NAME, 1)},
+                ),
+                of({"key": text(MAX_NAME), "found": BOOLEAN}, {"value": ANY}),
                 self._config,
                 read_only=True,
             ),
@@ -66,7 +72,10 @@ class FrameworkTools:
             except KeyError:
                 raise NotFound(f"{caller.app} has no component {component!r}") from None
         key = given["key"]
-        return {"found": True, "value": values[key]} if key in values else {"found": False}
+        value = _at(values, key)
+        if value is _ABSENT:
+            return {"key": key, "found": False}
+        return {"key": key, "found": True, "value": value}
 
     async def _log(self, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
         line = {
@@ -76,8 +85,9 @@ class FrameworkTools:
             "app": caller.app,
             "deployment": caller.deployment,
             "instance": caller.instance,
-            "component": given.get("componentId"),
-            "requestId": given.get("requestId"),
+            # What the caller's token says cannot be told otherwise.
+            "component": caller.component or given.get("componentId"),
+            "requestId": given.get("requestId") or caller.request_id or None,
             "message": given["message"],
         }
         if "details" in given:
@@ -88,3 +98,12 @@ class FrameworkTools:
         except OSError as error:
             raise Unavailable(f"the log cannot be written: {error.strerror}") from None
         return {"success": True}
+
+
+def _at(values: Mapping[str, Any], key: str) -> Any:
+    """The value of a key as it is written, else of a path of keys; _ABSENT where there is none."""
+    if key in values:
+        return values[key]
+    first, dot, rest = key.partition(".")
+    inner = values.get(first)
+    return _at(inner, rest) if dot and isinstance(inner, Mapping) else _ABSENT

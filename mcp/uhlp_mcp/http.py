@@ -15,6 +15,7 @@ import orjson
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from uhlp_core import bearer
 from uhlp_core.ids import is_request_id
 from uhlp_mcp import protocol
 from uhlp_mcp.protocol import Request
@@ -26,8 +27,8 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 PING_SECONDS = 15.0
 """A stream that has nothing to tell says so this often: proxies cut what is silent for long."""
 
-SAFE_NAMES = "?names=safe"
-"""At the end of the address: `tools/list` names tools without dots, for clients that refuse those."""
+SAFE_NAMES = "names=safe"
+"""In the address's query: `tools/list` names tools without dots, for clients that refuse those."""
 
 _INVALID_REQUEST = -32600
 _EVENTS = {
@@ -126,8 +127,8 @@ class _Stream:
 
 
 def wants_safe_names(request: web.BaseRequest) -> bool:
-    """Whether the client's address ends in SAFE_NAMES."""
-    return request.raw_path.endswith(SAFE_NAMES)
+    """Whether SAFE_NAMES is in the query of the client's address."""
+    return SAFE_NAMES in request.raw_path.partition("?")[2].split("&")
 
 
 def refusal(status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -138,9 +139,9 @@ def refusal(status: int, message: str, headers: Mapping[str, str] | None = None)
     )
 
 
-def unauthenticated(message: str) -> web.Response:
-    """The refusal of a credential that is missing or wrong."""
-    return refusal(401, message, {"WWW-Authenticate": 'Bearer realm="UHLP", error="invalid_token"'})
+def unauthenticated(message: str, *, shown: bool = True) -> web.Response:
+    """The refusal of a credential that is wrong, or that was not `shown`."""
+    return refusal(401, message, bearer.challenge(was_shown=shown))
 
 
 def _is_plain(headers: CIMultiDictProxy[str], revision: str | None, request: Request) -> bool:

@@ -129,7 +129,7 @@ class NetworkDoor:
                 _log.info("a credential for %r was refused", target[:80])
                 if not await self._limit.delay(time.monotonic() - came):
                     return refusal(429, "too many wrong credentials", {"Retry-After": "1"})
-            return unauthenticated(str(error))
+            return unauthenticated(str(error), shown=bool(shown))
         except TooManyKeys as error:
             return refusal(429, str(error), {"Retry-After": f"{error.retry_after:.0f}"})
         except Forbidden as error:

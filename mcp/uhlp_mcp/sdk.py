@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 INSTRUCTIONS = (
     "Tools of one application on this UHLP platform. app.* are its own, core.* its state, configuration and "
-    "language models. All of them act as that application and see nothing of others."
+    "language models, community.* those of servers that it uses. All of them act as that application and see "
+    "nothing of others."
 )
 
 

@@ -26,6 +26,7 @@ PATH = text(MAX_PATH, 1, description="Path relative to the app's state root, suc
 _FOLDER = text(MAX_PATH, description="Folder relative to the app's state root; empty for the root.")
 _REVISION = text(256, 1, description="A commit or branch of this app; by default what is served.")
 _FOUND = of({"found": BOOLEAN}, {"value": ANY})
+_ENTRY = of({"path": {"type": "string"}, "type": {"enum": ["file", "directory"]}})
 _SUCCESS = of({"success": BOOLEAN})
 
 
@@ -53,6 +54,7 @@ class StateTools:
                 _SUCCESS,
                 self._set,
                 idempotent=True,
+                destructive=True,
             ),
             Tool(
                 "core.state.deleteRuntimeValue",
@@ -61,6 +63,7 @@ class StateTools:
                 _SUCCESS,
                 self._delete,
                 idempotent=True,
+                destructive=True,
             ),
             Tool(
                 "core.state.incrementRuntimeValue",
@@ -81,7 +84,7 @@ class StateTools:
                 "core.state.listDefinitionDirectory",
                 "List files and folders of this app's definition.",
                 of({}, {"directoryPath": _FOLDER, "recursive": BOOLEAN, "revision": _REVISION}),
-                of({"entries": {"type": "array", "items": {"type": "object"}}, "revision": text(64)}),
+                of({"entries": {"type": "array", "items": _ENTRY}, "revision": text(64)}),
                 self._directory,
                 read_only=True,
             ),

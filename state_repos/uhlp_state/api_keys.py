@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -47,11 +48,12 @@ class ApiKeys:
         """The definition in force that `key` belongs to, or None. Raises TooManyKeys.
 
         A remembered key counts only as long as the very same definition is among `defined`: any change of
-        the key in the app's configuration takes effect at once.
+        the key in the app's configuration takes effect at once, and so does its end.
         """
         if not key or len(key) > MAX_KEY:
             return None
-        in_force = [one for one in defined if one.enabled]
+        now = datetime.now(UTC)
+        in_force = [one for one in defined if one.counts(now)]
         digest = hashlib.blake2b(f"{app}\0{key}".encode(), key=self._secret).digest()
         known = self._known.get(digest)
         if known is not None and known in in_force:

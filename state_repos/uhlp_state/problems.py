@@ -115,7 +115,10 @@ class Code(StrEnum):
         "TEMPLATE_UNKNOWN_NAME",
         "A template uses a filter, a test or a variable that does not exist.",
     )
-    EXAMPLE_INVALID = "EXAMPLE_INVALID", "A prompt's example does not fit its own outputSchema."
+    EXAMPLE_INVALID = (
+        "EXAMPLE_INVALID",
+        "A prompt's example does not fit its own outputFormat or outputSchema.",
+    )
     # The platform's rules
     QUOTA_EXCEEDED = "QUOTA_EXCEEDED", "The app asks for more than the platform gives one app."
     IMAGE_NOT_ALLOWED = "IMAGE_NOT_ALLOWED", "A pool's image is not on the platform's list."

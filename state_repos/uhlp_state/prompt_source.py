@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import orjson
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
+from pydantic import JsonValue
 from referencing import Registry
 
 from uhlp_state.decode import parse_model
-from uhlp_state.model.prompts import PromptTemplate
+from uhlp_state.model.prompts import EXAMPLE_KEYS, OutputFormat, PromptTemplate
 from uhlp_state.parse_cache import Parsed
 from uhlp_state.problems import Code, Problem, quoted
 from uhlp_state.schema_source import schema_mistakes
 from uhlp_state.template_source import read_template
-from uhlp_state.yaml_source import Document
+from uhlp_state.yaml_source import Document, parse_yaml
+
+_UNREAD = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +94,42 @@ class _Lines:
 
 def _example_problems(prompt: PromptTemplate, document: Document) -> Iterator[Problem]:
     """An example is an answer that the prompt itself must take."""
-    if prompt.output_schema is None:
-        return
-    validator = Draft202012Validator(prompt.output_schema, registry=Registry())
+    validator = Draft202012Validator(prompt.output_schema or {}, registry=Registry())
     for index, example in enumerate(prompt.examples):
-        error: ValidationError | None = best_match(validator.iter_errors(example.output))
+        base = ("examples", index, _written_key(document, index, "output"))
+        try:
+            output = _parsed(example.output, prompt.answer_format)
+        except ValueError:
+            message = f"the output cannot be read as {prompt.answer_format}"
+            remedy = "write what the LLM should answer, as text"
+            yield document.problem(base, Code.EXAMPLE_INVALID, message, remedy)
+            continue
+        if output is _UNREAD:
+            continue
+        error: ValidationError | None = best_match(validator.iter_errors(output))
         if error is not None:
-            place = ("examples", index, "output", *error.absolute_path)
+            place = base if isinstance(example.output, str) else (*base, *error.absolute_path)
             message = f"the output breaks the rule {quoted(error.validator)} of the prompt's outputSchema"
             yield document.problem(place, Code.EXAMPLE_INVALID, message, "correct the example or the schema")
+
+
+def _written_key(document: Document, index: int, key: str) -> str:
+    """How the file calls a key of an example."""
+    value: Any = document.value
+    return key if key in value["examples"][index] else EXAMPLE_KEYS[key]
+
+
+def _parsed(output: JsonValue, form: OutputFormat) -> object:
+    """An example's output as the schema sees it; _UNREAD for XML. Raises ValueError."""
+    if form is OutputFormat.XML:
+        if not isinstance(output, str):
+            raise ValueError("the LLM would be shown JSON")
+        return _UNREAD  # Where answers are checked, XML is read by rules that are not known here.
+    if not isinstance(output, str) or form is OutputFormat.TEXT:
+        return output
+    if form is OutputFormat.JSON:
+        return orjson.loads(output)
+    read = parse_yaml(output.encode())
+    if read.value is None:
+        raise ValueError("not YAML")
+    return read.value.value

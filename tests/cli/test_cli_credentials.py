@@ -1,6 +1,7 @@
 """Tokens and keys for people's MCP clients."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import yaml
 from argon2 import PasswordHasher
@@ -34,3 +35,14 @@ def test_a_key_fits_the_entry_that_is_printed_with_it(uhlp: Uhlp) -> None:
     text = uhlp("key").output
     entry = yaml.safe_load(text.partition("security_config.yaml:\n")[2])
     assert entry["apiKeys"][0]["permissions"] == ["mcp"]
+    assert "expiresAt" not in entry["apiKeys"][0]
+
+
+def test_a_key_may_end_by_itself(uhlp: Uhlp) -> None:
+    before = datetime.now(UTC)
+    entry = json.loads(uhlp("key", "--days", "30", "--json").output)["entry"]
+    (definition,) = SecurityConfig.model_validate({"apiKeys": [entry]}).api_keys
+    left = definition.expires_at - before
+    assert timedelta(days=30, seconds=-1) < left < timedelta(days=30, minutes=5)
+    assert definition.counts(before)
+    assert not definition.counts(definition.expires_at)

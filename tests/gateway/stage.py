@@ -15,7 +15,7 @@ from uhlp_core import keys, wake
 from uhlp_core.settings import Settings
 from uhlp_core.sockets import listen_tcp
 from uhlp_gateway.server import serve
-from uhlp_state.model import AppDefinition, ToolDefinition
+from uhlp_state.model import AppDefinition, SecurityConfig, ToolDefinition
 from uhlp_state.snapshot import AppSnapshot, UiFile
 
 DEADLINE = 10.0
@@ -108,6 +108,7 @@ class Stage:
         schemas: Mapping[str, Any] | None = None,
         ui: Mapping[str, bytes] | None = None,
         tools: Sequence[Mapping[str, Any]] = (),
+        api_keys: Sequence[Mapping[str, Any]] = (),
         suspended: bool = False,
         on_demand: bool = False,
         acknowledged: bool = True,
@@ -135,6 +136,7 @@ class Stage:
                     }
                 ),
                 (),
+                SecurityConfig.model_validate({"apiKeys": list(api_keys)}),
                 schemas=schemas or {},
                 ui=files,
                 tools=tuple(ToolDefinition.model_validate(tool) for tool in tools),

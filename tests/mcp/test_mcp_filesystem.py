@@ -35,8 +35,8 @@ async def test_files_are_written_appended_read_listed_and_deleted(office: Office
     assert "encoding base64" in await office.refused("a0", READ, path="raw")
     assert await office.call("a0", LIST) == {
         "entries": [
-            {"name": "out", "type": "DIRECTORY", "size": 0},
-            {"name": "raw", "type": "FILE", "size": 2},
+            {"name": "out", "type": "directory", "size": 0},
+            {"name": "raw", "type": "file", "size": 2},
         ]
     }
     assert "not empty" in await office.refused("a0", DELETE, path="out")

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from datetime import datetime, tzinfo
+from typing import Any, Self
 
 import aiohttp
 import pytest
@@ -85,6 +86,23 @@ async def test_a_change_of_the_configuration_takes_effect_at_once(office: Office
     assert (await ask(office, "/alpha", "s3cret"))[0] == 401
 
 
+async def test_a_key_ends_when_its_time_is_over(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [
+        key("ends", "mcp", expiresAt="2999-01-01T00:00:00Z"),
+        key("ended", "mcp", expiresAt="2001-01-01T00:00+00:00"),
+    ]
+    await office.publish("alpha", keys_of_api=keys)
+    assert [(await ask(office, "/alpha", one))[0] for one in ("ends", "ended")] == [200, 401]
+
+    class LongAfter(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls(2999, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr(api_keys, "datetime", LongAfter)
+    assert (await ask(office, "/alpha", "ends"))[0] == 401, "though it is remembered"
+
+
 async def test_a_key_is_hashed_once(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     hashed = []
     match = api_keys._match
@@ -125,7 +143,11 @@ async def test_the_operator_acts_as_the_platform_or_as_any_app(office: Office) -
     assert GET in names((await ask(office, "", OPERATOR))[1])
     call = {"name": "core.framework.getConfigValue", "arguments": {"key": "greeting"}}
     _, document, _ = await ask(office, "/beta", OPERATOR, "tools/call", **call)
-    assert document["result"]["structuredContent"] == {"found": True, "value": "other"}
+    assert document["result"]["structuredContent"] == {
+        "key": "greeting",
+        "found": True,
+        "value": "other",
+    }
     for path in ("/nothing", "/Bad Name", "/alpha/x"):
         assert (await ask(office, path, OPERATOR))[0] == 404
 
@@ -135,12 +157,15 @@ async def test_who_is_not_known_learns_nothing(office: Office) -> None:
     seen = set()
     for path in ("", "/alpha", "/nothing", "/Bad Name"):
         status, document, headers = await ask(office, path)
-        assert (status, headers["WWW-Authenticate"]) == (401, 'Bearer realm="UHLP", error="invalid_token"')
+        assert (status, headers["WWW-Authenticate"]) == (401, 'Bearer realm="UHLP"')
         seen.add(document["error"]["message"])
     assert len(seen) == 1
     wrong = [await ask(office, path, "guess") for path in ("/alpha", "/nothing", "/Bad Name")]
     assert {(status, document["error"]["message"]) for status, document, _ in wrong} == {
         (401, "the key is not valid here, or not any more")
+    }
+    assert {headers["WWW-Authenticate"] for _, _, headers in wrong} == {
+        'Bearer realm="UHLP", error="invalid_token"'
     }
 
 

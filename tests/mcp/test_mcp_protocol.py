@@ -81,7 +81,7 @@ async def test_the_stateless_revision_adds_its_envelope(office: Office) -> None:
 
 async def test_safe_names_are_listed_on_request_and_always_called(office: Office) -> None:
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
-    _, document = await office.post("a0", message, path="/mcp?names=safe")
+    _, document = await office.post("a0", message, path="/mcp?client=a&names=safe&x=y")
     names = [tool["name"] for tool in document["result"]["tools"]]
     assert names == [safe_name(name) for name in await listed(office)]
     old = {"MCP-Protocol-Version": "2024-11-05"}

@@ -1,5 +1,6 @@
 """The core tools, called as a sandbox calls them; and that no argument reaches another app."""
 
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -7,6 +8,7 @@ import pytest
 
 from support.mcp_office import Office
 from uhlp_core import keys
+from uhlp_core.tokens import Claims, TokenKey
 
 
 async def test_runtime_values_are_set_read_counted_and_deleted(office: Office) -> None:
@@ -34,17 +36,35 @@ async def test_a_preview_has_values_of_its_own(office: Office) -> None:
 
 async def test_configuration_of_the_app_and_of_a_component(office: Office) -> None:
     tool = "core.framework.getConfigValue"
-    assert await office.call("a0", tool, key="greeting") == {"found": True, "value": "hello"}
+    found = await office.call("a0", tool, key="greeting")
+    assert found == {"key": "greeting", "found": True, "value": "hello"}
     found = await office.call("a0", tool, key="greeting", componentId="hello")
-    assert found == {"found": True, "value": "hello from hello"}
-    assert await office.call("a0", tool, key="absent") == {"found": False}
+    assert found == {"key": "greeting", "found": True, "value": "hello from hello"}
+    assert await office.call("a0", tool, key="absent") == {"key": "absent", "found": False}
     assert (await office.refused("a0", tool, key="greeting", componentId="x")).startswith("NOT_FOUND: ")
+
+
+async def test_a_configuration_value_within_others_is_named_by_dots(office: Office) -> None:
+    mail = {"sender": {"name": "Ada"}, "sender.name": "as it is written", "empty": None}
+    await office.publish("alpha", commit="e" * 40, configuration={"mail": mail})
+
+    async def value(key: str) -> Any:
+        found = await office.call("a0", "core.framework.getConfigValue", key=key)
+        assert found.pop("key") == key
+        assert found.pop("found") is ("value" in found)
+        return found.get("value", "absent")
+
+    assert await value("mail.sender") == {"name": "Ada"}
+    assert await value("mail.sender.name") == "as it is written"
+    assert await value("mail.empty") is None
+    for absent in ("mail.sender.name.first", "mail.", ".mail", "mail.empty.x", "mail.nothing"):
+        assert await value(absent) == "absent"
 
 
 async def test_configuration_follows_the_revision_served(office: Office) -> None:
     await office.publish("alpha", commit="e" * 40, configuration={"greeting": "new"})
     found = await office.call("a0", "core.framework.getConfigValue", key="greeting")
-    assert found == {"found": True, "value": "new"}
+    assert found == {"key": "greeting", "found": True, "value": "new"}
 
 
 async def test_a_log_message_becomes_one_line_of_the_app_s_log(office: Office) -> None:
@@ -66,6 +86,24 @@ async def test_a_log_message_becomes_one_line_of_the_app_s_log(office: Office) -
         "message": message,
     }
     assert not office.settings.home.app_log("beta").exists()
+
+
+async def test_a_log_message_is_the_callers_own(office: Office) -> None:
+    token = TokenKey.of(office.settings.home).sign(Claims("alpha", "alpha", "python", "a0", "hello"), 60)
+    arguments = {"level": "info", "message": "hi", "componentId": "another"}
+    status, _ = await office.post(
+        "a0",
+        {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "tools/call",
+            "params": {"name": "core.framework.logFrameworkMessage", "arguments": arguments},
+        },
+        headers={"Authorization": f"Bearer {token}", "X-Request-ID": "r-2"},
+    )
+    assert status == 200
+    line = orjson.loads(office.settings.home.app_log("alpha").read_bytes())
+    assert (line["component"], line["requestId"]) == ("hello", "r-2")
 
 
 @pytest.mark.parametrize(
@@ -129,3 +167,37 @@ async def test_params_beside_the_arguments_change_nothing(office: Office) -> Non
     }
     answer = await office.rpc("a0", "tools/call", params)
     assert answer["result"]["structuredContent"] == {"found": False}
+
+
+async def listed(office: Office) -> list[dict[str, Any]]:
+    tools: list[dict[str, Any]] = (await office.rpc("a0", "tools/list"))["result"]["tools"]
+    return tools
+
+
+async def test_the_manual_has_each_tool_with_its_arguments_and_results(office: Office) -> None:
+    def keys_of(schema: dict[str, Any]) -> str:
+        required = schema.get("required", ())
+        return ", ".join(f"`{key}`" if key in required else f"`{key}?`" for key in schema["properties"])
+
+    manual = (Path(__file__).parents[2] / "docs/core-tools.md").read_text().splitlines()
+    rows = {line.rpartition(" | ")[0] for line in manual if line.startswith("| `core.")}
+    assert rows == {
+        f"| `{tool['name']}` | {keys_of(tool['inputSchema'])} | {keys_of(tool['outputSchema'])}"
+        for tool in await listed(office)
+    }
+
+
+async def test_clients_are_told_which_tools_overwrite_or_reach_out(office: Office) -> None:
+    tools = {tool["name"].removeprefix("core."): tool["annotations"] for tool in await listed(office)}
+    assert {name for name, hints in tools.items() if hints["destructiveHint"]} == {
+        "component.invoke",
+        "filesystem.deleteFile",
+        "filesystem.writeFile",
+        "state.deleteRuntimeValue",
+        "state.setRuntimeValue",
+    }
+    assert {name for name, hints in tools.items() if hints["openWorldHint"]} == {
+        "component.invoke",
+        "linux.executeCommand",
+        "llm.generate",
+    }

@@ -159,3 +159,10 @@ def test_only_hashes_that_the_gateway_can_afford_are_keys(key_hash, valid):
     else:
         with pytest.raises(ValidationError, match="keyHash"):
             SecurityConfig.model_validate(config)
+
+
+@pytest.mark.parametrize("moment", ["2027-01-31", "2027-01-31T00:00:00", "soon", 1800000000, True])
+def test_a_key_ends_at_a_moment_that_everybody_understands_alike(moment):
+    key = {"keyHash": "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQxMjM0$" + "A" * 43, "expiresAt": moment}
+    with pytest.raises(ValidationError, match="moment with its time zone"):
+        SecurityConfig.model_validate({"apiKeys": [key]})

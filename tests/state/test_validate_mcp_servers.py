@@ -33,6 +33,23 @@ def test_what_is_served_has_the_programs_and_the_approved_tools_that_are_offered
 
 
 @pytest.mark.parametrize(
+    ("filters", "offered"),
+    [
+        ("", ["get_time", "set_time", "stop"]),
+        ("tools: [get_*, stop]", ["get_time", "stop"]),
+        ("exceptTools: ['set_*', stop]", ["get_time"]),
+        ("tools: ['*_time'], exceptTools: [set_time]", ["get_time"]),
+        ("tools: [stop], exceptTools: ['*']", []),
+    ],
+)
+def test_tools_are_offered_by_name(filters: str, offered: list[str]) -> None:
+    files = {PINS: pins("get_time", "set_time", "stop")}
+    snapshot = check(f"{{clock: {{command: time, {filters}}}}}", **files).snapshot
+    assert snapshot is not None
+    assert [tool.name for tool in snapshot.mcp_pins["clock"]] == offered
+
+
+@pytest.mark.parametrize(
     ("servers", "code"),
     [
         ("{clock: {}}", "BAD_VALUE"),

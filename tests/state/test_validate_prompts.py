@@ -4,6 +4,7 @@ import pytest
 
 from state.apps import DEFINITION, REGISTRY, app, places
 from uhlp_state.problems import Code
+from uhlp_state.prompt_source import parse_prompt
 from uhlp_state.validate import validate
 
 FILE = "state/prompts/p.yaml"
@@ -77,6 +78,41 @@ def test_a_prompt_with_everything_is_valid():
             13,
             Code.EXAMPLE_INVALID,
         ),
+        (
+            "template: a\noutputSchema: {required: [x]}\nexamples:\n"
+            "  - {input_vars: {}, expected_output: '{\"y\": 1}'}\n",
+            4,
+            39,
+            Code.EXAMPLE_INVALID,
+        ),
+        (
+            "template: a\noutputSchema: {required: [x]}\nexamples:\n  - {input: {}, output: 'x: 1'}\n",
+            4,
+            25,
+            Code.EXAMPLE_INVALID,
+        ),
+        (
+            "template: a\noutputFormat: json\nexamples:\n  - {input: {}, output: a}\n",
+            4,
+            25,
+            Code.EXAMPLE_INVALID,
+        ),
+        (
+            "template: a\noutputFormat: yaml\nexamples:\n  - {input: {}, output: 'a: ['}\n",
+            4,
+            25,
+            Code.EXAMPLE_INVALID,
+        ),
+        (
+            "template: a\noutputFormat: xml\nexamples:\n  - {input: {}, output: {a: 1}}\n",
+            4,
+            25,
+            Code.EXAMPLE_INVALID,
+        ),
+        ("template: a\nexamples:\n  - {input: {}, input_vars: {}, output: a}\n", 3, 17, Code.UNKNOWN_KEY),
+        ("template: a\noutputFormat: text\noutputSchema: {type: object}\n", 1, 1, Code.BAD_VALUE),
+        ("template: a\nparameters: {temprature: 1}\n", 2, 13, Code.BAD_VALUE),
+        ("template: a\nparameters: {max_tokens: 0}\n", 2, 13, Code.BAD_VALUE),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_at_its_place(text, line, column, code):
@@ -87,6 +123,20 @@ def test_the_remedy_names_the_nearest_variable_or_how_to_reach_the_body():
     near, far = problems("template: |\n  {{ inptu }}\n  {{ transcript }}\n")
     assert (near.line, near.remedy) == (2, "did you mean 'input'?")
     assert far.remedy == "write `input.transcript` for a member of the request's JSON body"
+
+
+@pytest.mark.parametrize(
+    ("form", "output"),
+    [("json", '{"main": "a greeting"}'), ("yaml", "main: a greeting"), ("xml", "<a><main>x</main></a>")],
+)
+def test_an_example_may_have_the_specifications_names_and_the_answers_own_text(form, output):
+    text = (
+        f"template: a\noutputFormat: {form}\noutputSchema: {{type: object, required: [main]}}\n"
+        f"examples: [{{input_vars: {{input: hello}}, expected_output: '{output}'}}]\n"
+    )
+    assert problems(text) == ()
+    [example] = parse_prompt(text.encode()).value.prompt.examples
+    assert example.to_json() == {"input": {"input": "hello"}, "output": output}
 
 
 def test_a_prompt_that_no_component_uses_may_take_any_variable():

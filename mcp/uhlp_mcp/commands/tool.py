@@ -75,6 +75,7 @@ class LinuxTools:
                     }
                 ),
                 self._execute,
+                open_world=True,
             ),
         )
 

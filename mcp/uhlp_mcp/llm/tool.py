@@ -114,6 +114,7 @@ class LlmTools:
                 _INPUT,
                 _OUTPUT,
                 self._whole,
+                open_world=True,
                 streaming=self._generate,
             ),
         )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, JsonValue
 
-from uhlp_state.model.base import Flag, Model, any_case, refusal
+from uhlp_state.model.base import Flag, Model, Name, any_case, refusal
 from uhlp_state.problems import Code
 from uhlp_state.routes import RouteError, RoutePattern
 
@@ -55,6 +55,9 @@ class RouteMatcher(Model):
     """`/static/segments`, `:name` for one segment, `*name` last for all the rest: `/api/users/:id`."""
     methods: tuple[Annotated[HttpMethod, *any_case(HttpMethod)], ...] = ()
     """HTTP methods. None means GET; HEAD follows from GET."""
+    permission: Name | None = None
+    """What the API key that comes with such a request must permit (`permissions` in `security_config.yaml`).
+    Default: no key is needed."""
 
 
 class ComponentDefinition(Model):

@@ -91,6 +91,10 @@ def _check_parameters(parameters: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return parameters
 
 
+LlmParameters = Annotated[dict[str, JsonValue], AfterValidator(_check_parameters)]
+"""Parameters of a call that are known, by name."""
+
+
 class LlmPrice(Model):
     """What a model costs, instead of the price list that comes with the platform."""
 
@@ -172,9 +176,7 @@ class LlmConfig(Model):
     """What is called where nothing else is said: `<provider>/<model>`, or a model of the first provider."""
     fallbacks: tuple[Name, ...] = Field(default=(), max_length=5)
     """Models to try, in order, when the model fails."""
-    parameters: Annotated[dict[str, JsonValue], AfterValidator(_check_parameters)] = Field(
-        default_factory=dict
-    )
+    parameters: LlmParameters = Field(default_factory=dict)
     """Default parameters of every call: `temperature`, `top_p`, `stop`, …"""
     max_output_tokens: Count = Field(default=4096, ge=1, le=MAX_OUTPUT_TOKENS)
     """Largest answer in tokens where a call does not say `max_tokens`. Default 4096."""

@@ -55,12 +55,14 @@ class McpServer(Model):
     """Whether the server tells its address itself, with `POST /mcp/register`. Default false."""
     tools: tuple[Name, ...] = Field(default=("*",), max_length=MAX_PINNED_TOOLS)
     """Which of its pinned tools the app offers: names, `*` stands for any letters. Default all."""
+    except_tools: tuple[Name, ...] = Field(default=(), max_length=MAX_PINNED_TOOLS)
+    """Which of these it does not offer, written likewise. Default none."""
     timeout_seconds: Number = Field(default=30, gt=0, le=900)
     """Seconds that a call may take. Default 30."""
 
     def offers(self, tool: str) -> bool:
-        """Whether a tool is among `tools`."""
-        return any(fnmatchcase(tool, pattern) for pattern in self.tools)
+        """Whether a tool is among `tools` and not among `exceptTools`."""
+        return _is_among(tool, self.tools) and not _is_among(tool, self.except_tools)
 
     def values(self) -> Iterator[tuple[tuple[str, str | int], str]]:
         """Every value that may be a reference to a secret, and where it stands."""
@@ -69,6 +71,10 @@ class McpServer(Model):
         for key, mapping in (("env", self.env), ("headers", self.headers)):
             for name, value in mapping.items():
                 yield (key, name), value
+
+
+def _is_among(tool: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(tool, pattern) for pattern in patterns)
 
 
 class AllowedMcpServer(Model):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from uhlp_state.model.base import KEY, AppIdText, Flag, Model, Name, refusal
 from uhlp_state.problems import Code
@@ -39,6 +40,20 @@ def _check_hash(text: str) -> str:
     return text
 
 
+def _read_moment(value: object) -> datetime:
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise refusal(
+            Code.BAD_VALUE,
+            f"{KEY} must be a moment with its time zone",
+            "write it like 2027-01-31T00:00:00Z",
+        )
+    return moment
+
+
 class ApiKeyDefinition(Model):
     """A key that opens the app."""
 
@@ -50,6 +65,12 @@ class ApiKeyDefinition(Model):
     """What the key permits."""
     enabled: Flag = True
     """False turns the key off. Default true."""
+    expires_at: Annotated[AwareDatetime, BeforeValidator(_read_moment)] | None = None
+    """When it ends to open anything, like `2027-01-31T00:00:00Z`. Default: never."""
+
+    def counts(self, now: datetime) -> bool:
+        """Whether it opens anything at a moment."""
+        return self.enabled and (self.expires_at is None or now < self.expires_at)
 
 
 class InterAppPermission(Model):
