@@ -22,6 +22,7 @@ from uhlp_core.tokens import TokenKey
 from uhlp_mcp.access import Access
 from uhlp_mcp.app_tools import AppTools
 from uhlp_mcp.bearers import Bearers
+from uhlp_mcp.checker import Checker
 from uhlp_mcp.commands.tool import LinuxTools
 from uhlp_mcp.community.connection import Connections
 from uhlp_mcp.community.operator_door import OperatorDoor
@@ -69,7 +70,8 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
     invoker = Invoker(settings.home)
     secrets = SecretStore.of(settings)
     governance = Governance(settings.home, served)
-    llm = LlmTools(settings.home, redis, manager, served, secrets.resolve, egress, governance)
+    checker = Checker()
+    llm = LlmTools(settings.home, redis, manager, served, secrets.resolve, egress, governance, checker)
     registrations = Registrations(redis, served, egress)
     sessions = Sessions(settings.home, Connections(secrets, registrations), egress)
     pins = Pins(redis)
@@ -83,7 +85,10 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
             *LinuxTools(settings.home, served, egress).tools(),
             *llm.tools(),
         ),
-        (AppTools(served, invoker), CommunityTools(served, sessions, pins)),
+        (
+            AppTools(served, invoker, checker.violations),
+            CommunityTools(served, sessions, pins, checker.violations),
+        ),
         governance,
     )
     sdk = SdkServer(toolbox)
@@ -109,6 +114,7 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
         invoker.close()
         await sdk.close()
         await llm.close()
+        await checker.close()
         await redis.aclose()
 
 

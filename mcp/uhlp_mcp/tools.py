@@ -104,6 +104,11 @@ StreamingHandler = Callable[[Caller, dict[str, Any], Emit], Awaitable[Result]]
 """A handler that tells parts of its result as they come; the whole result is returned all the same."""
 
 
+Judge = Callable[[str, Mapping[str, Any], Any], Awaitable[str]]
+"""How a value breaks a schema of an app's, as `violations` says it. A pattern, or a reference that branches,
+can take for ever: whoever judges by schemas of others does it where that holds up nobody else."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """One tool as clients see it, and what runs when it is called.
@@ -131,6 +136,8 @@ class Tool:
     """Called instead of `handler` for a client that asked for progress and takes a stream."""
     listed: bool = True
     """Whether it may be shown; a call of one that is held back says why."""
+    judge: Judge | None = None
+    """Judges arguments where the input schema is not ours; without it, this process does."""
     _conforms: Callable[[Any], bool] = field(init=False, repr=False, compare=False)
     _validator: Validator = field(init=False, repr=False, compare=False)
 
@@ -161,9 +168,15 @@ class Tool:
         }
         return {key: value for key, value in told.items() if value is not None}
 
-    def check(self, arguments: dict[str, Any]) -> None:
-        """Raises InvalidArguments, which lists how the arguments break the input schema."""
-        if not self._conforms(arguments) and (wrong := violations(self._validator, arguments)):
+    async def check(self, app: str, arguments: dict[str, Any]) -> None:
+        """Raises InvalidArguments, which lists how the arguments of an app's call break the input schema."""
+        if self._conforms(arguments):
+            return
+        if self.judge is None:
+            wrong = violations(self._validator, arguments)
+        else:
+            wrong = await self.judge(app, self.input_schema, arguments)
+        if wrong:
             raise InvalidArguments(f"the arguments of {self.name} are not valid: {wrong}")
 
 
@@ -306,7 +319,7 @@ class Toolbox:
 
 
 async def _run(tool: Tool, caller: Caller, arguments: dict[str, Any], emit: Emit | None) -> Result:
-    tool.check(arguments)
+    await tool.check(caller.app, arguments)
     if emit is not None and tool.streaming is not None:
         return await tool.streaming(caller, arguments, emit)
     return await tool.handler(caller, arguments)

@@ -10,11 +10,11 @@ import orjson
 from uhlp_core.errors import UhlpError
 from uhlp_core.home import Home
 from uhlp_core.store import UNAVAILABLE, Store
+from uhlp_mcp.checker import Checker, JobFailed
 from uhlp_mcp.egress import Egress
 from uhlp_mcp.llm.accounting import Tally, model_label, tell
 from uhlp_mcp.llm.background import Background
 from uhlp_mcp.llm.cache import ResponseCache, question
-from uhlp_mcp.llm.checker import Checker, JobFailed
 from uhlp_mcp.llm.errors import BadRequest, NotConfigured, TimedOut, TooBusy
 from uhlp_mcp.llm.generation import Generation, Services
 from uhlp_mcp.llm.ledger import Ledger
@@ -92,12 +92,13 @@ class LlmTools:
         resolve: Resolve,
         egress: Egress,
         guard: Guard,
+        checker: Checker,
     ) -> None:
         """`resolve` gives the secret that an app's `secret:<name>` stands for."""
         self._home = home
         self._guard = guard
         self._served = served
-        self._checker = Checker()
+        self._checker = checker
         self._ledger = Ledger(redis)
         providers = Providers(egress, self._checker, manager, resolve)
         self._services = Services(providers, self._ledger, self._checker)
@@ -122,7 +123,6 @@ class LlmTools:
         """To be called when no call is under way any more."""
         await self.flush()
         await self._services.providers.close()
-        await self._checker.close()
 
     async def flush(self) -> None:
         """Wait until all calls that have ended are counted and in the log."""
