@@ -42,6 +42,7 @@ class FilesystemTools:
                 ),
                 of({"content": {"type": "string"}, "encoding": _ENCODING, "size": INTEGER}),
                 self._read,
+                blocking=True,
                 read_only=True,
             ),
             Tool(
@@ -53,6 +54,7 @@ class FilesystemTools:
                 ),
                 of({"success": BOOLEAN, "size": INTEGER}),
                 self._write,
+                blocking=True,
             ),
             Tool(
                 "core.filesystem.deleteFile",
@@ -60,6 +62,7 @@ class FilesystemTools:
                 of({"path": _PATH}),
                 of({"success": BOOLEAN}),
                 self._delete,
+                blocking=True,
                 idempotent=True,
             ),
             Tool(
@@ -81,6 +84,7 @@ class FilesystemTools:
                     }
                 ),
                 self._list,
+                blocking=True,
                 read_only=True,
             ),
         )

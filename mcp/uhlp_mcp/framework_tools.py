@@ -52,6 +52,7 @@ class FrameworkTools:
                 ),
                 of({"success": BOOLEAN}),
                 self._log,
+                blocking=True,
             ),
         )
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import orjson
@@ -47,6 +48,9 @@ from uhlp_mcp.state_tools import StateTools
 from uhlp_mcp.tools import Caller, Toolbox
 from uhlp_state.state_manager import StateManager
 
+THREADS = 64
+"""For blocking work of all apps, each of which holds a few: those of many apps at once, at 50 KB each."""
+
 LOOK_SECONDS = 3.0
 """A full look at all instances happens this often, whatever wake-ups got lost."""
 
@@ -63,6 +67,7 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
         listener = sockets.inherited("mcp") or sockets.listen_tcp(
             settings.mcp_bind, settings.effective_mcp_port
         )
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
     redis = store.connect(settings)
     served = Served(redis)
     manager = StateManager(settings.home, redis)

@@ -75,6 +75,7 @@ class StateTools:
                 of({"filePath": PATH}, {"revision": _REVISION}),
                 of({"found": BOOLEAN, "content": {"type": ["string", "null"]}, "revision": text(64)}),
                 self._file,
+                blocking=True,
                 read_only=True,
             ),
             Tool(
@@ -83,6 +84,7 @@ class StateTools:
                 of({}, {"directoryPath": _FOLDER, "recursive": BOOLEAN, "revision": _REVISION}),
                 of({"entries": {"type": "array", "items": {"type": "object"}}, "revision": text(64)}),
                 self._directory,
+                blocking=True,
                 read_only=True,
             ),
             Tool(
@@ -91,6 +93,7 @@ class StateTools:
                 of({"filePath": PATH, "valuePath": text(MAX_PATH)}, {"revision": _REVISION}),
                 of({"found": BOOLEAN, "value": ANY, "revision": text(64)}),
                 self._value,
+                blocking=True,
                 read_only=True,
             ),
         )

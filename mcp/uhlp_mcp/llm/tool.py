@@ -21,10 +21,10 @@ from uhlp_mcp.llm.ledger import Ledger
 from uhlp_mcp.llm.output import FORMATS
 from uhlp_mcp.llm.plan import MAX_REPAIRS, Plan, make_plan
 from uhlp_mcp.llm.providers import Providers, Resolve
-from uhlp_mcp.llm.slots import Slots
 from uhlp_mcp.schema import ANY, BOOLEAN, INTEGER, of, text
 from uhlp_mcp.served import Served
 from uhlp_mcp.tools import Caller, Emit, Guard, Tool
+from uhlp_mcp.turns import TooManyWaiting, Turns
 from uhlp_state.model.llm import MAX_CACHE_SECONDS, LlmConfig
 from uhlp_state.model.policies import PolicyEvent
 from uhlp_state.snapshot import AppSnapshot
@@ -103,7 +103,7 @@ class LlmTools:
         providers = Providers(egress, self._checker, manager, resolve)
         self._services = Services(providers, self._ledger, self._checker)
         self._cache = ResponseCache(redis)
-        self._slots = Slots()
+        self._turns = Turns()
         self._telling = Background()
         self._sound_schemas: OrderedDict[bytes, None] = OrderedDict()
 
@@ -174,9 +174,11 @@ class LlmTools:
         try:
             async with (
                 asyncio.timeout(config.timeout_seconds),
-                self._slots.one(caller.app, config.max_concurrency),
+                self._turns.one(caller.app, config.max_concurrency),
             ):
                 result = await generation.run()
+        except TooManyWaiting as error:
+            raise TooBusy(f"{error} (`llm.maxConcurrency`)") from None
         except TimeoutError:
             if not tally.attempts:
                 raise TooBusy(

@@ -13,9 +13,9 @@ from support.fake_llm import FakeLlm, Say
 from support.llm_desk import Desk, openai
 from support.waiting import eventually
 from uhlp_core import keys
-from uhlp_mcp import checker
+from uhlp_mcp import checker, turns
 from uhlp_mcp.checker import Checker, JobFailed
-from uhlp_mcp.llm import accounting, cache, slots
+from uhlp_mcp.llm import accounting, cache
 from uhlp_mcp.llm.errors import BadRequest, InvalidOutput, TooBusy
 from uhlp_mcp.llm.ledger import today
 from uhlp_mcp.tools import Caller
@@ -108,7 +108,7 @@ async def test_the_cache_is_bounded_and_ends(
 async def test_calls_beyond_the_limit_wait_and_too_many_are_refused(
     desk: Desk, fake: FakeLlm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slots, "MAX_WAITING", 2)
+    monkeypatch.setattr(turns, "MAX_WAITING", 2)
     fake.otherwise = Say(hang=True)
     await desk.configure(openai(fake.openai, maxConcurrency=2))
     calls = [asyncio.create_task(desk.ask()) for _ in range(5)]
