@@ -18,6 +18,7 @@ from mcp import Client, StdioServerParameters
 from uhlp_core import store
 from uhlp_core.secrets import SecretStore
 from uhlp_core.settings import Settings
+from uhlp_mcp.checker import Checker
 from uhlp_mcp.community.connection import Connections
 from uhlp_mcp.community.pins import Pins
 from uhlp_mcp.community.registrations import Registrations
@@ -66,13 +67,14 @@ async def _measure(settings: Settings) -> tuple[float, float]:
     egress = Egress(private_addresses=False)
     connections = Connections(SecretStore.of(settings), Registrations(redis, served, egress))
     sessions = Sessions(settings.home, connections, egress)
+    checker = Checker()
     try:
         async with sessions.session(served.fixed, "bench", "own") as session:
             pins = {"own": tuple(session.tools.values())}
         served.fixed = AppSnapshot(
             "bench", "", "", definition, (), mcp_programs={"own": program}, mcp_pins=pins
         )
-        toolbox = Toolbox.of((), (CommunityTools(served, sessions, Pins(redis)),))
+        toolbox = Toolbox.of((), (CommunityTools(served, sessions, Pins(redis), checker.violations),))
         caller = Caller.of("bench", "b0")
         async with Client(StdioServerParameters(command=COMMAND[0], args=list(COMMAND[1:]))) as client:
             sides: list[Callable[[], Awaitable[Any]]] = [
@@ -84,6 +86,7 @@ async def _measure(settings: Settings) -> tuple[float, float]:
                 for side, taken in zip(sides, times, strict=True):
                     taken.append(await _round(side))
     finally:
+        await checker.close()
         await sessions.close()
         await redis.aclose()
     ours, direct = (statistics.median(taken) for taken in times)

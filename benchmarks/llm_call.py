@@ -81,4 +81,5 @@ async def _in_turn(folder: Path, redis_url: str, fake: FakeLlm) -> tuple[float, 
     finally:
         await client.close()
         await desk.tools.close()
+        await desk.checker.close()
         await redis.aclose()

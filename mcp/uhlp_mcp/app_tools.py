@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from jsonschema.protocols import Validator
 
 from uhlp_core.errors import Unavailable
 from uhlp_core.store import UNAVAILABLE
 from uhlp_mcp.invoker import MAX_DETAILS, CallFailed, Invoker, Result
+from uhlp_mcp.quick_check import compile_quick
 from uhlp_mcp.served import Served
-from uhlp_mcp.tools import Caller, Tool, by_name, compiled, violations
+from uhlp_mcp.tools import Caller, Judge, Tool, by_name
 from uhlp_state.model import ToolDefinition
 
 MAX_REMEMBERED = 512
@@ -23,9 +23,10 @@ MAX_REMEMBERED = 512
 class AppTools:
     """A source of tools per deployment, made once per commit."""
 
-    def __init__(self, served: Served, invoker: Invoker) -> None:
+    def __init__(self, served: Served, invoker: Invoker, judge: Judge) -> None:
         self._served = served
         self._invoker = invoker
+        self._judge = judge
         self._made: dict[str, tuple[str, Mapping[str, Tool]]] = {}
 
     async def tools(self, caller: Caller) -> Mapping[str, Tool]:
@@ -40,7 +41,7 @@ class AppTools:
         if known is None or known[0] != snapshot.commit:
             if len(self._made) >= MAX_REMEMBERED:
                 self._made.clear()
-            made = by_name(_AppTool(tool, self._invoker).tool() for tool in snapshot.tools)
+            made = by_name(_AppTool(tool, self._invoker, self._judge).tool() for tool in snapshot.tools)
             known = self._made[caller.deployment] = (snapshot.commit, made)
         return known[1]
 
@@ -48,11 +49,11 @@ class AppTools:
 class _AppTool:
     """One declared tool, and how its component's result becomes the tool's."""
 
-    def __init__(self, definition: ToolDefinition, invoker: Invoker) -> None:
-        schema = definition.output_schema
+    def __init__(self, definition: ToolDefinition, invoker: Invoker, judge: Judge) -> None:
         self._definition = definition
         self._invoker = invoker
-        self._output: Validator | None = None if schema is None else compiled(schema)
+        self._judge = judge
+        self._conforms = compile_quick(definition.output_schema or {})
 
     def tool(self) -> Tool:
         definition, hints = self._definition, self._definition.annotations
@@ -67,6 +68,7 @@ class _AppTool:
             destructive=hints.destructive_hint,
             idempotent=hints.idempotent_hint,
             open_world=hints.open_world_hint,
+            judge=self._judge,
         )
 
     async def _call(self, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +77,9 @@ class _AppTool:
         timeout_ms = None if seconds is None else max(1, round(seconds * 1000))
         result = await self._invoker.invoke(caller, definition.component, given, timeout_ms=timeout_ms)
         value = _value(result)
-        if self._output is not None and (wrong := violations(self._output, value)):
+        if not self._conforms(value) and (
+            wrong := await self._judge(caller.app, definition.output_schema or {}, value)
+        ):
             raise CallFailed(
                 f"the result of component {definition.component} breaks the tool's outputSchema: {wrong}",
                 code="INVALID_OUTPUT",

@@ -21,7 +21,7 @@ MAX_FOLDER_BYTES = 1024 * 1024 * 1024
 """Of all files together."""
 
 MAX_FILES = 10_000
-"""A write counts them all, which takes some milliseconds for so many."""
+"""And folders. A write counts them all, which takes some milliseconds for so many."""
 
 _DRAFT = ".uhlp-"
 """How the name of a file begins that is being written; nothing else may begin so."""
@@ -64,12 +64,17 @@ class DataFolder:
         Raises InvalidInput, QuotaExceeded, OSError.
         """
         *folders, name = _parts(path)
+        # Before a folder is made: else folders without files, which nothing else counts, would fill the disk.
+        used = self._used(len(folders), path)
         with self._folder(folders, path, make=True) as folder:
             before = _size(name, folder, path)
             size = (before + len(data)) if append else len(data)
             if size > MAX_FILE_BYTES:
                 raise QuotaExceeded(f"{path} would have {size} bytes; a file has at most {MAX_FILE_BYTES}")
-            self._check_room(size - before, path)
+            if used + max(size - before, 0) > MAX_FOLDER_BYTES:
+                raise QuotaExceeded(
+                    f"{path}: all files together would have more than {MAX_FOLDER_BYTES} bytes; delete some"
+                )
             if append:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
                 with _opened(name, folder, flags, path) as descriptor:
@@ -125,18 +130,20 @@ class DataFolder:
         finally:
             os.close(folder)
 
-    def _check_room(self, more: int, path: str) -> None:
+    def _used(self, folders: int, path: str) -> int:
+        """Bytes of all files. Raises QuotaExceeded where a file and so many folders would be too many."""
         used = count = 0
-        for folder, _, names in os.walk(self._root):
+        for folder, inner, names in os.walk(self._root):
+            count += len(inner) + len(names)
             for name in names:
-                count += 1
-                used += (Path(folder) / name).lstat().st_size
-        if used + max(more, 0) > MAX_FOLDER_BYTES:
+                # One that is being written by somebody else goes as it is done.
+                with contextlib.suppress(FileNotFoundError):
+                    used += (Path(folder) / name).lstat().st_size
+        if count + folders >= MAX_FILES:
             raise QuotaExceeded(
-                f"{path}: all files together would have more than {MAX_FOLDER_BYTES} bytes; delete some"
+                f"{path}: there are {count} files and folders, of at most {MAX_FILES}; delete some"
             )
-        if count >= MAX_FILES:
-            raise QuotaExceeded(f"{path}: there are {count} files, of at most {MAX_FILES}; delete some")
+        return used
 
     def _replace(self, name: str, folder: int, data: bytes, path: str) -> None:
         draft = f"{_DRAFT}{secrets.token_hex(8)}"

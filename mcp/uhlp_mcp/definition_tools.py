@@ -61,6 +61,7 @@ class DefinitionTools:
                 ),
                 _RESULT,
                 self._apply,
+                blocking=True,
             ),
             Tool(
                 "core.state.setDefinitionFileContent",
@@ -68,6 +69,7 @@ class DefinitionTools:
                 of({"filePath": PATH, "content": _CONTENT, "commitMessage": _WHY}, _OPTIONAL),
                 _RESULT,
                 self._set,
+                blocking=True,
             ),
             Tool(
                 "core.state.deleteDefinitionFile",
@@ -75,6 +77,7 @@ class DefinitionTools:
                 of({"filePath": PATH, "commitMessage": _WHY}, _OPTIONAL),
                 _RESULT,
                 self._delete,
+                blocking=True,
             ),
         )
 

@@ -19,12 +19,19 @@ from aiohttp import web
 
 from uhlp_core.tokens import Unauthenticated
 from uhlp_mcp.bearers import Bearers, credential
+from uhlp_mcp.door_server import DoorServer
 from uhlp_mcp.http import Endpoint, refusal, unauthenticated
 from uhlp_mcp.tools import Caller
 
 SOCKET = "mcp.sock"
 PATH = "/mcp"
 BACKLOG = 128
+MAX_CONNECTIONS = 256
+"""Of one instance: more than its handlers have calls under way, and a small part of this process's files."""
+
+IDLE_SECONDS = 3600.0
+"""A sandbox keeps its connections: one that is closed under it may cost it a call."""
+
 CLOSE_SECONDS = 1.0
 """For calls under way when an instance is gone."""
 
@@ -36,7 +43,7 @@ class _Door:
     caller: Caller
     inode: tuple[int, int]
     server: asyncio.Server
-    connections: web.Server
+    connections: DoorServer
 
 
 class Doors:
@@ -70,9 +77,7 @@ class Doors:
 
     async def _listen(self, folder: Path, caller: Caller) -> _Door:
         listener, inode = _bind(folder)
-        connections = web.Server(
-            partial(self._handle, caller), access_log=None, auto_decompress=False, handler_cancellation=True
-        )
+        connections = DoorServer(partial(self._handle, caller), MAX_CONNECTIONS, IDLE_SECONDS)
         server = await asyncio.get_running_loop().create_unix_server(
             connections, sock=listener, backlog=BACKLOG
         )

@@ -7,7 +7,7 @@ a moment later does not matter.
 import asyncio
 import socket
 import time
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
 from uhlp_core.errors import InvalidInput, UhlpError
@@ -21,6 +21,12 @@ PORTS = {"http": 80, "https": 443}
 """Of addresses that name none, by scheme; no other scheme is called."""
 
 IpAddress = IPv4Address | IPv6Address
+
+_PUBLIC_IPV6 = ip_network("2000::/3")
+"""All that IANA gives out for the Internet; outside of it, what an address means differs from net to net."""
+
+_NAT64 = ip_network("64:ff9b::/96")
+"""Stands for the IPv4 address in its last four bytes (RFC 6052): a gateway of the net translates."""
 
 
 class EgressRefused(UhlpError):
@@ -59,7 +65,7 @@ class Egress:
         found = await self.resolve(host, port)
         # All of them: which one a name leads to is the choice of whoever owns the name.
         for address in found:
-            private = not address.is_global or address.is_multicast
+            private = not _is_public(address)
             if private and not self._private_addresses:
                 raise EgressRefused(
                     f"{host} leads to {address}, which is not on the public Internet; where that is meant, "
@@ -88,6 +94,15 @@ class Egress:
             self._names.clear()
         self._names[host, port] = (time.monotonic() + RESOLVE_SECONDS, found)
         return found
+
+
+def _is_public(address: IpAddress) -> bool:
+    if isinstance(address, IPv6Address):
+        if address in _NAT64:
+            address = IPv4Address(int(address) & 0xFFFFFFFF)
+        elif address not in _PUBLIC_IPV6:
+            return False
+    return address.is_global and not address.is_multicast
 
 
 def _plain(address: IpAddress) -> IpAddress:

@@ -42,6 +42,7 @@ class FilesystemTools:
                 ),
                 of({"content": {"type": "string"}, "encoding": _ENCODING, "size": INTEGER}),
                 self._read,
+                blocking=True,
                 read_only=True,
             ),
             Tool(
@@ -54,6 +55,7 @@ class FilesystemTools:
                 of({"success": BOOLEAN, "size": INTEGER}),
                 self._write,
                 destructive=True,
+                blocking=True,
             ),
             Tool(
                 "core.filesystem.deleteFile",
@@ -61,6 +63,7 @@ class FilesystemTools:
                 of({"path": _PATH}),
                 of({"success": BOOLEAN}),
                 self._delete,
+                blocking=True,
                 idempotent=True,
                 destructive=True,
             ),
@@ -83,6 +86,7 @@ class FilesystemTools:
                     }
                 ),
                 self._list,
+                blocking=True,
                 read_only=True,
             ),
         )

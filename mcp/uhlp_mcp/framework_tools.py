@@ -58,6 +58,7 @@ class FrameworkTools:
                 ),
                 of({"success": BOOLEAN}),
                 self._log,
+                blocking=True,
             ),
         )
 

@@ -13,9 +13,10 @@ from uhlp_core.home import Home
 from uhlp_core.ids import PLATFORM_APP
 from uhlp_core.store import UNAVAILABLE
 from uhlp_mcp.served import Served
-from uhlp_mcp.tools import Caller
+from uhlp_mcp.tools import THREADS_OF_APP, Caller
+from uhlp_mcp.turns import Turns
 from uhlp_policies import audit
-from uhlp_policies.chain import PolicyChain
+from uhlp_policies.chain import Decision, PolicyChain
 from uhlp_state.model.policies import PolicyEvent
 from uhlp_state.snapshot import AppSnapshot
 
@@ -30,6 +31,7 @@ class Governance:
         self._home = home
         self._served = served
         self._chains: dict[str, tuple[float, AppSnapshot, PolicyChain]] = {}
+        self._turns = Turns()
 
     async def check(
         self, event: PolicyEvent, caller: Caller, content: Any, *, tool: str = "", model: str = ""
@@ -41,10 +43,10 @@ class Governance:
         chain = await self._chain(caller)
         if chain is None or not chain.concerns(event, tool=tool, component=caller.component):
             return content
-        decision = chain.decide(event, content, tool=tool, component=caller.component)
-        try:
-            await asyncio.to_thread(
-                audit.record,
+
+        def decide() -> Decision:
+            decision = chain.decide(event, content, tool=tool, component=caller.component)
+            audit.record(
                 self._home.app_log(caller.app).parent,
                 event,
                 decision,
@@ -56,6 +58,11 @@ class Governance:
                 tool=tool,
                 model=model,
             )
+            return decision
+
+        try:
+            # In a thread, since an app's rules can be many, its texts long, and the disk slow.
+            decision = await self._turns.run(caller.app, THREADS_OF_APP, lambda: asyncio.to_thread(decide))
         except OSError as error:
             raise Unavailable(f"the audit log cannot be written: {error.strerror}") from None
         return decision.allowed()

@@ -24,6 +24,9 @@ from uhlp_mcp.tools import Caller, Toolbox
 MAX_BODY_BYTES = 4 * 1024 * 1024
 """Largest message: a runtime value or a log message, with room."""
 
+BODY_SECONDS = 30.0
+"""For a message to come in whole."""
+
 PING_SECONDS = 15.0
 """A stream that has nothing to tell says so this often: proxies cut what is silent for long."""
 
@@ -61,7 +64,9 @@ class Endpoint:
             return response
         body = await read_body(request)
         if body is None:
-            response = refusal(413, f"a message has at most {MAX_BODY_BYTES} bytes")
+            response = refusal(
+                413, f"a message has at most {MAX_BODY_BYTES} bytes and comes within {BODY_SECONDS:g} s"
+            )
             response.force_close()
             return response
         return await self.answer(request, body, caller)
@@ -180,15 +185,19 @@ def _event(message: bytes) -> bytes:
 
 
 async def read_body(request: web.BaseRequest, limit: int = MAX_BODY_BYTES) -> bytes | None:
-    """The body, or None if it is too large."""
+    """The body, or None if it is too large, or has not come within BODY_SECONDS."""
     if (request.content_length or 0) > limit:
         return None
     content = request.content
     if content.is_eof():
         return content.read_nowait()
     chunks = bytearray()
-    while not content.at_eof():
-        chunks += await content.readany()
-        if len(chunks) > limit:
-            return None
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while not content.at_eof():
+                chunks += await content.readany()
+                if len(chunks) > limit:
+                    return None
+    except TimeoutError:
+        return None
     return bytes(chunks)

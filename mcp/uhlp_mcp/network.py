@@ -8,6 +8,7 @@ import asyncio
 import logging
 import socket
 import time
+from collections import Counter
 
 import orjson
 from aiohttp import web
@@ -22,10 +23,19 @@ from uhlp_core.tokens import Unauthenticated
 from uhlp_mcp.access import Access, Forbidden
 from uhlp_mcp.bearers import credential
 from uhlp_mcp.community.registrations import SCOPE, Registrations
+from uhlp_mcp.door_server import DoorServer
 from uhlp_mcp.http import Endpoint, read_body, refusal, unauthenticated
 from uhlp_mcp.protocol import STORE_AWAY
 from uhlp_mcp.tools import Caller
 from uhlp_state.api_keys import TooManyKeys
+
+MAX_CONNECTIONS = 2048
+
+MAX_OF_APP = 256
+"""Requests of one app that are under way: no app's clients take all the connections."""
+
+IDLE_SECONDS = 75.0
+"""As most servers and proxies do."""
 
 SHUTDOWN_SECONDS = 3.0
 """For calls under way when the daemon ends."""
@@ -51,9 +61,8 @@ class NetworkDoor:
         self._access = access
         self._registrations = registrations
         self._limit = GuessLimit()
-        self._connections = web.Server(
-            self._handle, access_log=None, auto_decompress=False, handler_cancellation=True
-        )
+        self._connections = DoorServer(self._handle, MAX_CONNECTIONS, IDLE_SECONDS)
+        self._under_way: Counter[str] = Counter()
         self._server: asyncio.Server | None = None
         self.ready = False
         """Whether the daemon knows the apps that there are."""
@@ -92,7 +101,17 @@ class NetworkDoor:
 
     async def _answer(self, request: web.BaseRequest, target: str) -> web.StreamResponse:
         caller = await self._known(request, target)
-        return caller if isinstance(caller, web.Response) else await self._endpoint.handle(request, caller)
+        if isinstance(caller, web.Response):
+            return caller
+        if self._under_way[caller.app] >= MAX_OF_APP:
+            return refusal(429, "too many requests of the app are under way", {"Retry-After": "1"})
+        self._under_way[caller.app] += 1
+        try:
+            return await self._endpoint.handle(request, caller)
+        finally:
+            self._under_way[caller.app] -= 1
+            if not self._under_way[caller.app]:
+                del self._under_way[caller.app]
 
     async def _register(self, request: web.BaseRequest) -> web.Response:
         """Begin or renew the lease of a server that tells its address itself."""

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import orjson
@@ -22,6 +23,7 @@ from uhlp_core.tokens import TokenKey
 from uhlp_mcp.access import Access
 from uhlp_mcp.app_tools import AppTools
 from uhlp_mcp.bearers import Bearers
+from uhlp_mcp.checker import Checker
 from uhlp_mcp.commands.tool import LinuxTools
 from uhlp_mcp.community.connection import Connections
 from uhlp_mcp.community.operator_door import OperatorDoor
@@ -46,6 +48,9 @@ from uhlp_mcp.state_tools import StateTools
 from uhlp_mcp.tools import Caller, Toolbox
 from uhlp_state.state_manager import StateManager
 
+THREADS = 64
+"""For blocking work of all apps, each of which holds a few: those of many apps at once, at 50 KB each."""
+
 LOOK_SECONDS = 3.0
 """A full look at all instances happens this often, whatever wake-ups got lost."""
 
@@ -62,6 +67,7 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
         listener = sockets.inherited("mcp") or sockets.listen_tcp(
             settings.mcp_bind, settings.effective_mcp_port
         )
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
     redis = store.connect(settings)
     served = Served(redis)
     manager = StateManager(settings.home, redis)
@@ -69,7 +75,8 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
     invoker = Invoker(settings.home)
     secrets = SecretStore.of(settings)
     governance = Governance(settings.home, served)
-    llm = LlmTools(settings.home, redis, manager, served, secrets.resolve, egress, governance)
+    checker = Checker()
+    llm = LlmTools(settings.home, redis, manager, served, secrets.resolve, egress, governance, checker)
     registrations = Registrations(redis, served, egress)
     sessions = Sessions(settings.home, Connections(secrets, registrations), egress)
     pins = Pins(redis)
@@ -83,7 +90,10 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
             *LinuxTools(settings.home, served, egress).tools(),
             *llm.tools(),
         ),
-        (AppTools(served, invoker), CommunityTools(served, sessions, pins)),
+        (
+            AppTools(served, invoker, checker.violations),
+            CommunityTools(served, sessions, pins, checker.violations),
+        ),
         governance,
     )
     sdk = SdkServer(toolbox)
@@ -109,6 +119,7 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
         invoker.close()
         await sdk.close()
         await llm.close()
+        await checker.close()
         await redis.aclose()
 
 

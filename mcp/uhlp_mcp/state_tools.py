@@ -78,6 +78,7 @@ class StateTools:
                 of({"filePath": PATH}, {"revision": _REVISION}),
                 of({"found": BOOLEAN, "content": {"type": ["string", "null"]}, "revision": text(64)}),
                 self._file,
+                blocking=True,
                 read_only=True,
             ),
             Tool(
@@ -86,6 +87,7 @@ class StateTools:
                 of({}, {"directoryPath": _FOLDER, "recursive": BOOLEAN, "revision": _REVISION}),
                 of({"entries": {"type": "array", "items": _ENTRY}, "revision": text(64)}),
                 self._directory,
+                blocking=True,
                 read_only=True,
             ),
             Tool(
@@ -94,6 +96,7 @@ class StateTools:
                 of({"filePath": PATH, "valuePath": text(MAX_PATH)}, {"revision": _REVISION}),
                 of({"found": BOOLEAN, "value": ANY, "revision": text(64)}),
                 self._value,
+                blocking=True,
                 read_only=True,
             ),
         )

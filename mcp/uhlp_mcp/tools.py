@@ -16,10 +16,14 @@ from referencing import Registry
 from uhlp_core.errors import NotFound, UhlpError
 from uhlp_core.ids import Deployment
 from uhlp_mcp.quick_check import compile_quick
+from uhlp_mcp.turns import Turns
 from uhlp_state.model.policies import PolicyEvent
 
 MAX_NAME = 64
 """Characters of a tool's name: what the strictest LLM APIs and clients take."""
+
+THREADS_OF_APP = 4
+"""Threads that calls of one app hold at the same time: a slow disk is kept busy, the other apps' are free."""
 
 MAX_VIOLATIONS = 10
 """Violations told of one value."""
@@ -104,6 +108,11 @@ StreamingHandler = Callable[[Caller, dict[str, Any], Emit], Awaitable[Result]]
 """A handler that tells parts of its result as they come; the whole result is returned all the same."""
 
 
+Judge = Callable[[str, Mapping[str, Any], Any], Awaitable[str]]
+"""How a value breaks a schema of an app's, as `violations` says it. A pattern, or a reference that branches,
+can take for ever: whoever judges by schemas of others does it where that holds up nobody else."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """One tool as clients see it, and what runs when it is called.
@@ -131,6 +140,10 @@ class Tool:
     """Called instead of `handler` for a client that asked for progress and takes a stream."""
     listed: bool = True
     """Whether it may be shown; a call of one that is held back says why."""
+    blocking: bool = False
+    """Whether it works in a thread, of which an app has a few at a time only."""
+    judge: Judge | None = None
+    """Judges arguments where the input schema is not ours; without it, this process does."""
     _conforms: Callable[[Any], bool] = field(init=False, repr=False, compare=False)
     _validator: Validator = field(init=False, repr=False, compare=False)
 
@@ -161,9 +174,15 @@ class Tool:
         }
         return {key: value for key, value in told.items() if value is not None}
 
-    def check(self, arguments: dict[str, Any]) -> None:
-        """Raises InvalidArguments, which lists how the arguments break the input schema."""
-        if not self._conforms(arguments) and (wrong := violations(self._validator, arguments)):
+    async def check(self, app: str, arguments: dict[str, Any]) -> None:
+        """Raises InvalidArguments, which lists how the arguments of an app's call break the input schema."""
+        if self._conforms(arguments):
+            return
+        if self.judge is None:
+            wrong = violations(self._validator, arguments)
+        else:
+            wrong = await self.judge(app, self.input_schema, arguments)
+        if wrong:
             raise InvalidArguments(f"the arguments of {self.name} are not valid: {wrong}")
 
 
@@ -237,6 +256,7 @@ class Toolbox:
     sources: tuple[ToolSource, ...] = ()
     guard: "Guard | None" = None
     _aliases: Mapping[str, Tool] = field(default_factory=dict, repr=False)
+    _turns: Turns = field(default_factory=Turns, repr=False)
 
     @classmethod
     def of(
@@ -272,11 +292,11 @@ class Toolbox:
         """
         tool = await self.find(caller, name)
         if self.guard is None:
-            return await _run(tool, caller, arguments, emit)
+            return await self._run(tool, caller, arguments, emit)
         arguments = await self.guard.check(PolicyEvent.TOOL_CALL, caller, arguments, tool=tool.name)
         if emit is not None and await self.guard.concerns(PolicyEvent.TOOL_RESULT, caller, tool.name):
             emit = None  # What has been sent cannot be redacted any more.
-        result = await _run(tool, caller, arguments, emit)
+        result = await self._run(tool, caller, arguments, emit)
         if isinstance(result, Blocks):
             # The texts and the structured content alone: the rest says what kind a block is.
             texts = [block["text"] for block in result.content if "text" in block]
@@ -293,6 +313,14 @@ class Toolbox:
         )
         return found
 
+    async def _run(self, tool: Tool, caller: Caller, arguments: dict[str, Any], emit: Emit | None) -> Result:
+        await tool.check(caller.app, arguments)
+        if emit is not None and tool.streaming is not None:
+            return await tool.streaming(caller, arguments, emit)
+        if tool.blocking:
+            return await self._turns.run(caller.app, THREADS_OF_APP, lambda: tool.handler(caller, arguments))
+        return await tool.handler(caller, arguments)
+
     async def _of_sources(self, caller: Caller, name: str) -> Tool | None:
         for source in self.sources:
             tools = await source.tools(caller)
@@ -303,13 +331,6 @@ class Toolbox:
                 if safe_name(tool.name) == name:
                     return tool
         return None
-
-
-async def _run(tool: Tool, caller: Caller, arguments: dict[str, Any], emit: Emit | None) -> Result:
-    tool.check(arguments)
-    if emit is not None and tool.streaming is not None:
-        return await tool.streaming(caller, arguments, emit)
-    return await tool.handler(caller, arguments)
 
 
 def _without_headers(schema: Any) -> Any:

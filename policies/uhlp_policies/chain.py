@@ -170,7 +170,7 @@ class _Rule:
     def redacted(self, content: Any) -> tuple[Any, dict[str, int]]:
         """The content without what it looks for, and how much of each kind that was."""
         found: dict[str, int] = {}
-        return _mapped(content, lambda text: self._redact(text, found)), found
+        return mapped(content, lambda text: self._redact(text, found)), found
 
     def _redact(self, text: str, found: dict[str, int]) -> str:
         parts: list[str] = []
@@ -256,15 +256,15 @@ def _texts(content: Any) -> Iterator[str]:
             yield from _texts(value)
 
 
-def _mapped(content: Any, change: Callable[[str], str]) -> Any:
-    """The same with every string changed, keys included, and numbers in which something was found as text."""
+def mapped(content: Any, change: Callable[[str], str]) -> Any:
+    """Plain JSON with every string changed, keys included; a number in which something was found is text."""
     if isinstance(content, str):
         return change(content)
     if isinstance(content, int | float) and not isinstance(content, bool):
         text = str(content)
         return content if (changed := change(text)) == text else changed
     if isinstance(content, dict):
-        return {change(key): _mapped(value, change) for key, value in content.items()}
+        return {change(key): mapped(value, change) for key, value in content.items()}
     if isinstance(content, list):
-        return [_mapped(value, change) for value in content]
+        return [mapped(value, change) for value in content]
     return content

@@ -6,8 +6,10 @@ Hashing is slow by design: it runs in threads, few at a time, and a key that was
 import asyncio
 import hashlib
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from weakref import WeakValueDictionary
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -22,7 +24,7 @@ MAX_VERIFYING = 2
 """Keys hashed at the same time: each takes a core and up to 256 MiB."""
 
 MAX_WAITING = 16
-"""Keys that wait to be hashed; for more, nobody would get an answer in time."""
+"""Keys of one app that wait to be hashed; for more, nobody would get an answer in time."""
 
 MAX_REMEMBERED = 4096
 """Keys remembered, some hundred bytes each."""
@@ -41,7 +43,9 @@ class ApiKeys:
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
         self._places = asyncio.Semaphore(MAX_VERIFYING)
-        self._pending = 0
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """One key of an app at a time: guesses at one app's do not keep out the clients of the others."""
+        self._pending: Counter[str] = Counter()
         self._known: dict[bytes, ApiKeyDefinition] = {}
 
     async def find(self, app: str, defined: Sequence[ApiKeyDefinition], key: str) -> ApiKeyDefinition | None:
@@ -60,14 +64,17 @@ class ApiKeys:
             return known
         if not in_force:
             return None
-        if self._pending >= MAX_WAITING:
+        if self._pending[app] >= MAX_WAITING:
             raise TooManyKeys("too many keys are being checked; try again in a second")
-        self._pending += 1
+        self._pending[app] += 1
         try:
-            async with self._places:
+            turn = self._turns.setdefault(app, asyncio.Lock())
+            async with turn, self._places:
                 found = await asyncio.to_thread(_match, in_force, key)
         finally:
-            self._pending -= 1
+            self._pending[app] -= 1
+            if not self._pending[app]:
+                del self._pending[app]
         if found is not None:
             if len(self._known) >= MAX_REMEMBERED:
                 self._known.clear()

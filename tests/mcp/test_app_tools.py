@@ -260,3 +260,36 @@ async def test_the_tools_known_last_stay_while_redis_is_away(building: Building)
     building.redis_server.kill()
     assert await building.names("a0") == names
     assert await building.call("a0", "app.anything") == {"ok": True}
+
+
+def _branching(levels: int) -> dict[str, Any]:
+    """A schema whose reading takes two to the power of `levels` steps."""
+    defs: dict[str, Any] = {
+        f"d{level}": {"allOf": [{"$ref": f"#/$defs/d{level + 1}"}] * 2} for level in range(levels)
+    }
+    return {"type": "object", "$ref": "#/$defs/d0", "$defs": {**defs, f"d{levels}": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"type": "object", "properties": {"text": {"pattern": "^(a+)+$"}}}, _branching(40)],
+    ids=["pattern", "references"],
+)
+@pytest.mark.parametrize("place", ["inputSchema", "outputSchema"])
+async def test_a_schema_that_takes_for_ever_holds_up_nobody_else(
+    building: Building, place: str, schema: dict[str, Any]
+) -> None:
+    evil = {"text": "a" * 60 + "!"}
+    building.sandbox.script = lambda _: generic(evil)
+    await building.serve({**ANYTHING, place: schema})
+    await building.stage.publish([GREETER], building.sandbox.lanes, deployment="other")
+    await building.add("other", "o0")
+    call = asyncio.create_task(building.refused("a0", "app.anything", **evil))
+    loop = asyncio.get_running_loop()
+    slowest = 0.0
+    while not call.done():
+        started = loop.time()
+        await building.call("o0", "core.state.getRuntimeValue", key="k")
+        slowest = max(slowest, loop.time() - started)
+    assert "took too long" in call.result()
+    assert slowest < 1.0

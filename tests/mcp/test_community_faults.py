@@ -109,7 +109,8 @@ async def test_it_sees_nothing_of_the_platform(office: Office, monkeypatch: pyte
     found = json.loads(await call(office, "look", paths=paths))
     assert found["uid"] == (user_of("alpha", "fault") if os.geteuid() == 0 else os.geteuid())
     assert found["environment"].keys() == {"PATH", "LANG", "HOME", "TMPDIR", "DB_PASSWORD", "MODE"}
-    assert (found["environment"]["DB_PASSWORD"], found["command"][-1]) == (SECRET, SECRET)
+    # It got the secret, and what it says of it is shown to nobody.
+    assert (found["environment"]["DB_PASSWORD"], found["command"][-1]) == ("***", "***")
     # Of the home there is only the way to its own folder.
     visible = {path: found[path] for path in paths[:4]}
     assert all(isinstance(entry, str) or set(entry) <= {"mcp", "fault"} for entry in visible.values()), (
@@ -149,10 +150,12 @@ async def test_a_rotated_secret_means_a_new_session(office: Office, monkeypatch:
     monkeypatch.setenv("UHLP_SECRET_ALPHA__DB", "first-value")
     await approve(office, env={"DB_PASSWORD": "secret:db"})
     before = (await status(office))["pid"]
-    assert json.loads(await call(office, "look"))["environment"]["DB_PASSWORD"] == "first-value"
+    assert json.loads(await call(office, "look"))["environment"]["DB_PASSWORD"] == "***"
     assert (await status(office))["pid"] == before
     monkeypatch.setenv("UHLP_SECRET_ALPHA__DB", "second-value")
-    assert json.loads(await call(office, "look"))["environment"]["DB_PASSWORD"] == "second-value"
+    assert (
+        json.loads(await call(office, "look"))["environment"]["DB_PASSWORD"] == "***"
+    )  # as only the value in force is
     await eventually(lambda: not alive(before), "the old session has ended")
 
 

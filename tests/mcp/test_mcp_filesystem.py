@@ -90,7 +90,7 @@ async def test_what_a_deployment_keeps_is_bounded(office: Office, monkeypatch: p
     )
     assert "more than 15 bytes" in await office.refused("a0", WRITE, path="b", content="x" * 6)
     await office.call("a0", WRITE, path="b", content="x")
-    assert "there are 2 files" in await office.refused("a0", WRITE, path="c", content="x")
+    assert "there are 2 files and folders" in await office.refused("a0", WRITE, path="c", content="x")
     assert (await office.call("a0", READ, path="a"))["size"] == 10
     folder = office.settings.home.data / "alpha"
     assert sorted(path.name for path in folder.iterdir()) == ["a", "b"]

@@ -91,11 +91,11 @@ def tool(name: str, schema: dict[str, Any] | None = None) -> Tool:
     return Tool(name, "", schema or {"type": "object"}, None, nothing)
 
 
-def test_what_the_quick_check_refuses_is_judged_in_full() -> None:
+async def test_what_the_quick_check_refuses_is_judged_in_full() -> None:
     checked = tool("app.x", {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}})
-    checked.check({"n": 1.0})
+    await checked.check("shop", {"n": 1.0})
     with pytest.raises(InvalidArguments, match=r"the arguments of app\.x are not valid: \$\.n: 0 is less"):
-        checked.check({"n": 0})
+        await checked.check("shop", {"n": 0})
 
 
 def test_safe_names_are_cut_with_a_hash_where_they_are_too_long() -> None:

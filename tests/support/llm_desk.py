@@ -10,6 +10,7 @@ from uhlp_cli.new_app import create_app
 from uhlp_core import keys
 from uhlp_core.secrets import SecretMissing
 from uhlp_core.settings import Settings
+from uhlp_mcp.checker import Checker
 from uhlp_mcp.egress import Egress
 from uhlp_mcp.governance import Governance
 from uhlp_mcp.llm.ledger import today
@@ -30,6 +31,7 @@ class Desk:
     settings: Settings
     redis: Any
     secrets: dict[tuple[str, str], str] = field(default_factory=lambda: {("alpha", "secret:key"): KEY})
+    checker: Checker = field(default_factory=Checker)
     tools: LlmTools = field(init=False)
     toolbox: Toolbox = field(init=False)
 
@@ -44,6 +46,7 @@ class Desk:
             self.resolve,
             Egress(private_addresses=self.settings.private_addresses),
             Governance(self.settings.home, served),
+            self.checker,
         )
         self.toolbox = Toolbox.of(self.tools.tools())
 

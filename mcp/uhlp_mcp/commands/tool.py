@@ -17,6 +17,7 @@ from uhlp_mcp.egress import Egress
 from uhlp_mcp.schema import INTEGER, of, text
 from uhlp_mcp.served import Served
 from uhlp_mcp.tools import Caller, Tool
+from uhlp_mcp.turns import Turns
 from uhlp_state.model.commands import MAX_COMMAND_SECONDS, AllowedCommand
 
 MAX_ARGUMENTS = 64
@@ -24,8 +25,11 @@ MAX_ARGUMENT = 64 * 1024
 MAX_STDIN = 4 * 1024 * 1024
 """Characters; base64 makes 3 MiB of them."""
 
-MAX_AT_ONCE = 8
+MAX_AT_ONCE = 16
 """Programs that run at the same time; more of them wait. Each is a process or several."""
+
+MAX_OF_APP = 4
+"""Of one app: a program may run for two minutes, and another app's must not have to wait for it."""
 
 _ENCODING = {"enum": ["utf-8", "base64"]}
 
@@ -38,6 +42,7 @@ class LinuxTools:
         self._served = served
         self._egress = egress
         self._slots = asyncio.Semaphore(MAX_AT_ONCE)
+        self._turns = Turns()
 
     def tools(self) -> tuple[Tool, ...]:
         return (
@@ -93,7 +98,7 @@ class LinuxTools:
         stdin = _bytes(given.get("stdin", ""), given.get("stdinEncoding", "utf-8"))
         program = open_program(command.path)
         try:
-            async with self._slots:
+            async with self._turns.one(caller.app, MAX_OF_APP), self._slots:
                 done = await run(
                     program,
                     [command.path, *arguments],

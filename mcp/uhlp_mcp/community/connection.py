@@ -59,7 +59,7 @@ class Connection:
 
     def redacted(self, text: str) -> str:
         """A text that may be shown: without the secrets that the server was given."""
-        for secret in self.secrets:
+        for secret in sorted(self.secrets, key=len, reverse=True):
             text = text.replace(secret, "***")
         return text
 
@@ -88,13 +88,14 @@ class Connections:
         self, snapshot: AppSnapshot, deployment: str, name: str, server: McpServer, url: str
     ) -> Connection:
         app = Deployment.parse(deployment).app
-        used = set()
+        used: set[str] = set()
 
         def value(text: str) -> str:
             if not text.startswith(SECRET):
                 return text
             secret = self._secrets.resolve(app, text)
-            used.add(secret)
+            # Of `Bearer …` a server may well repeat the second word alone.
+            used.update((secret, secret.rpartition(" ")[2]))
             return secret
 
         return Connection(

@@ -15,6 +15,7 @@ from pathlib import Path
 from uhlp_core.disk_usage import disk_usage
 from uhlp_core.errors import UhlpError
 from uhlp_core.home import Home
+from uhlp_core.ids import Deployment
 from uhlp_mcp.community.connection import Connection, Connections
 from uhlp_mcp.community.errors import ServerUnavailable
 from uhlp_mcp.community.session import Session
@@ -35,6 +36,9 @@ MAX_FILES = 100_000
 
 MAX_SESSIONS = 200
 """Of this daemon: each may be a process of tens of megabytes."""
+
+MAX_OF_APP = 50
+"""Of one app, its previews included: no app takes all of them."""
 
 MAX_CALLS = 32
 """Calls of one session under way at the same time; more of them are refused."""
@@ -169,7 +173,16 @@ class Sessions:
             return await self._start(slot, connection)
 
     async def _start(self, slot: Slot, connection: Connection) -> Session:
-        if sum(one.session is not None for one in self._slots.values()) >= MAX_SESSIONS:
+        # Its own slot is one of them: a locked one is about to have a session.
+        taken = [
+            Deployment.parse(deployment).app
+            for (deployment, _), one in self._slots.items()
+            if one.session is not None or one.lock.locked()
+        ]
+        app = Deployment.parse(connection.deployment).app
+        if taken.count(app) > MAX_OF_APP:
+            raise ServerUnavailable(f"{app} has {MAX_OF_APP} MCP servers in use already; try again", 10.0)
+        if len(taken) > MAX_SESSIONS:
             raise ServerUnavailable(f"{MAX_SESSIONS} MCP servers are in use already; try again", 10.0)
         session = Session(connection, self._folder(connection), self._home.root, self._egress)
         try:

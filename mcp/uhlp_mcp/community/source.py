@@ -3,17 +3,20 @@
 What is listed comes from Git, never from a server: its own words reach nobody before they are approved.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from uhlp_core.errors import NotFound, Unavailable
 from uhlp_core.store import UNAVAILABLE
+from uhlp_mcp.community.connection import Connection
 from uhlp_mcp.community.errors import ServerFailed
 from uhlp_mcp.community.pins import Pins
 from uhlp_mcp.community.session import MAX_TEXT
 from uhlp_mcp.community.sessions import Sessions
+from uhlp_mcp.quick_check import compile_quick
 from uhlp_mcp.served import Served
-from uhlp_mcp.tools import MAX_NAME, Blocks, Caller, Tool, by_name, safe_name
+from uhlp_mcp.tools import MAX_NAME, Blocks, Caller, Judge, Tool, by_name, safe_name
+from uhlp_policies.chain import mapped
 from uhlp_state.model import PinnedTool
 from uhlp_state.model.mcp_servers import PREFIX
 
@@ -27,8 +30,9 @@ MAX_REMEMBERED = 512
 class CommunityTools:
     """A source of tools per deployment, made once per commit."""
 
-    def __init__(self, served: Served, sessions: Sessions, pins: Pins) -> None:
+    def __init__(self, served: Served, sessions: Sessions, pins: Pins, judge: Judge) -> None:
         self._served = served
+        self._judge = judge
         self._sessions = sessions
         self._pins = pins
         self._made: dict[str, tuple[str, int, Mapping[str, Tool]]] = {}
@@ -58,8 +62,10 @@ class CommunityTools:
         return known[2]
 
     def _tool(self, deployment: str, server: str, pinned: PinnedTool) -> Tool:
+        conforms = compile_quick(pinned.output_schema or {})
+
         async def handler(caller: Caller, given: dict[str, Any]) -> Blocks:
-            return await self._call(caller, server, pinned, given)
+            return await self._call(caller, server, pinned, conforms, given)
 
         name = f"{PREFIX}{server}.{pinned.name}"
         hints = pinned.annotations
@@ -75,9 +81,17 @@ class CommunityTools:
             idempotent=hints.idempotent_hint,
             open_world=hints.open_world_hint,
             listed=not self._pins.held(deployment, server, pinned),
+            judge=self._judge,
         )
 
-    async def _call(self, caller: Caller, server: str, pinned: PinnedTool, given: dict[str, Any]) -> Blocks:
+    async def _call(
+        self,
+        caller: Caller,
+        server: str,
+        pinned: PinnedTool,
+        conforms: Callable[[Any], bool],
+        given: dict[str, Any],
+    ) -> Blocks:
         deployment = caller.deployment
         snapshot = await self._served.snapshot(deployment)
         if pinned not in snapshot.mcp_pins.get(server, ()):
@@ -86,13 +100,25 @@ class CommunityTools:
             await self._pins.compare(deployment, server, snapshot.mcp_pins[server], session.tools)
             self._pins.check(deployment, server, pinned)
             result = await session.call(pinned.name, given)
-        return _answer(result)
+            answer = _answer(result, session.connection)
+        if not conforms(answer.structured) and (
+            wrong := await self._judge(caller.app, pinned.output_schema or {}, answer.structured)
+        ):
+            raise ServerFailed(
+                f"{session.connection.label} gave a result against its own schema: {wrong}",
+                code="INVALID_OUTPUT",
+            )
+        return answer
 
 
-def _answer(result: "CallToolResult") -> Blocks:
-    """A result as the server gave it. Raises ServerFailed for one that tells a failure."""
+def _answer(result: "CallToolResult", connection: Connection) -> Blocks:
+    """A result as the server gave it, but for its secrets. Raises ServerFailed where it tells a failure."""
     content = [part.model_dump(mode="json", by_alias=True, exclude_none=True) for part in result.content]
     if result.is_error:
-        text = "\n".join(part["text"] for part in content if part["type"] == "text")
+        text = connection.redacted("\n".join(part["text"] for part in content if part["type"] == "text"))
         raise ServerFailed(text[:MAX_TEXT] or "the tool failed and did not say why", code="TOOL_FAILED")
+    if connection.secrets:
+        return Blocks(
+            mapped(content, connection.redacted), mapped(result.structured_content, connection.redacted)
+        )
     return Blocks(content, result.structured_content)

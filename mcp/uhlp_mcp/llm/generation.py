@@ -12,9 +12,9 @@ from itertools import count
 from typing import Any
 
 from uhlp_core.secrets import SecretMissing
+from uhlp_mcp.checker import Checker, JobFailed
 from uhlp_mcp.llm import output
 from uhlp_mcp.llm.accounting import Tally, count_attempt, model_label
-from uhlp_mcp.llm.checker import Checker, JobFailed
 from uhlp_mcp.llm.errors import InvalidOutput, LlmError, NotConfigured, TimedOut
 from uhlp_mcp.llm.ledger import Held, Ledger
 from uhlp_mcp.llm.plan import Candidate, Plan

@@ -13,8 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from uhlp_core.secrets import SecretMissing
+from uhlp_mcp.checker import Checker
 from uhlp_mcp.egress import Egress
-from uhlp_mcp.llm.checker import Checker
 from uhlp_mcp.llm.errors import NotConfigured
 from uhlp_mcp.llm.provider import Provider
 from uhlp_mcp.llm.scripted import Scripted

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from uhlp_mcp.llm.checker import Checker, JobFailed
+from uhlp_mcp.checker import Checker, JobFailed
 from uhlp_mcp.llm.errors import (
     BadRequest,
     LlmError,

@@ -10,21 +10,21 @@ import orjson
 from uhlp_core.errors import UhlpError
 from uhlp_core.home import Home
 from uhlp_core.store import UNAVAILABLE, Store
+from uhlp_mcp.checker import Checker, JobFailed
 from uhlp_mcp.egress import Egress
 from uhlp_mcp.llm.accounting import Tally, model_label, tell
 from uhlp_mcp.llm.background import Background
 from uhlp_mcp.llm.cache import ResponseCache, question
-from uhlp_mcp.llm.checker import Checker, JobFailed
 from uhlp_mcp.llm.errors import BadRequest, NotConfigured, TimedOut, TooBusy
 from uhlp_mcp.llm.generation import Generation, Services
 from uhlp_mcp.llm.ledger import Ledger
 from uhlp_mcp.llm.output import FORMATS
 from uhlp_mcp.llm.plan import MAX_REPAIRS, Plan, make_plan
 from uhlp_mcp.llm.providers import Providers, Resolve
-from uhlp_mcp.llm.slots import Slots
 from uhlp_mcp.schema import ANY, BOOLEAN, INTEGER, of, text
 from uhlp_mcp.served import Served
 from uhlp_mcp.tools import Caller, Emit, Guard, Tool
+from uhlp_mcp.turns import TooManyWaiting, Turns
 from uhlp_state.model.llm import MAX_CACHE_SECONDS, LlmConfig
 from uhlp_state.model.policies import PolicyEvent
 from uhlp_state.snapshot import AppSnapshot
@@ -92,17 +92,18 @@ class LlmTools:
         resolve: Resolve,
         egress: Egress,
         guard: Guard,
+        checker: Checker,
     ) -> None:
         """`resolve` gives the secret that an app's `secret:<name>` stands for."""
         self._home = home
         self._guard = guard
         self._served = served
-        self._checker = Checker()
+        self._checker = checker
         self._ledger = Ledger(redis)
         providers = Providers(egress, self._checker, manager, resolve)
         self._services = Services(providers, self._ledger, self._checker)
         self._cache = ResponseCache(redis)
-        self._slots = Slots()
+        self._turns = Turns()
         self._telling = Background()
         self._sound_schemas: OrderedDict[bytes, None] = OrderedDict()
 
@@ -123,7 +124,6 @@ class LlmTools:
         """To be called when no call is under way any more."""
         await self.flush()
         await self._services.providers.close()
-        await self._checker.close()
 
     async def flush(self) -> None:
         """Wait until all calls that have ended are counted and in the log."""
@@ -175,9 +175,11 @@ class LlmTools:
         try:
             async with (
                 asyncio.timeout(config.timeout_seconds),
-                self._slots.one(caller.app, config.max_concurrency),
+                self._turns.one(caller.app, config.max_concurrency),
             ):
                 result = await generation.run()
+        except TooManyWaiting as error:
+            raise TooBusy(f"{error} (`llm.maxConcurrency`)") from None
         except TimeoutError:
             if not tally.attempts:
                 raise TooBusy(

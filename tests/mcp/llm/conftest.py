@@ -37,6 +37,7 @@ async def desk(folder: Path, llm_redis: PrivateRedis) -> AsyncIterator[Desk]:
         yield desk
     finally:
         await desk.tools.close()
+        await desk.checker.close()
         kept = [await redis.dump(name) or b"" for name in await redis.keys()]
         await redis.aclose()
         assert traces([folder], [KEY]) == []

@@ -13,8 +13,9 @@ from support.fake_llm import FakeLlm, Say
 from support.llm_desk import Desk, openai
 from support.waiting import eventually
 from uhlp_core import keys
-from uhlp_mcp.llm import accounting, cache, checker, slots
-from uhlp_mcp.llm.checker import Checker, JobFailed
+from uhlp_mcp import checker, turns
+from uhlp_mcp.checker import Checker, JobFailed
+from uhlp_mcp.llm import accounting, cache
 from uhlp_mcp.llm.errors import BadRequest, InvalidOutput, TooBusy
 from uhlp_mcp.llm.ledger import today
 from uhlp_mcp.tools import Caller
@@ -27,7 +28,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs that get a tenth of a second."""
 
     async def start() -> Any:
-        code = "import uhlp_mcp.llm.check_process as process\nprocess.JOB_SECONDS = 0.1\nprocess.main()\n"
+        code = "import uhlp_mcp.check_process as process\nprocess.JOB_SECONDS = 0.1\nprocess.main()\n"
         return await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdin=PIPE, stdout=PIPE)
 
     monkeypatch.setattr(checker, "_start", start)
@@ -107,7 +108,7 @@ async def test_the_cache_is_bounded_and_ends(
 async def test_calls_beyond_the_limit_wait_and_too_many_are_refused(
     desk: Desk, fake: FakeLlm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slots, "MAX_WAITING", 2)
+    monkeypatch.setattr(turns, "MAX_WAITING", 2)
     fake.otherwise = Say(hang=True)
     await desk.configure(openai(fake.openai, maxConcurrency=2))
     calls = [asyncio.create_task(desk.ask()) for _ in range(5)]

@@ -1,4 +1,4 @@
-"""A process that checks answers and finds patterns: one JSON line in, one out, until its input ends.
+"""A process that checks values and finds patterns: one JSON line in, one out, until its input ends.
 
 Regular expressions and schemas come from apps and can be made to take for ever, inside one call into C that
 nothing in the same process can interrupt. The kernel ends this process instead, when its time is over.
@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from uhlp_mcp.llm.output import check
+from uhlp_mcp.tools import compiled, violations
 from uhlp_state.schema_source import schema_mistakes
 
 JOB_SECONDS = 2.0
@@ -34,6 +35,11 @@ def find_groups(pattern: str, text: str) -> dict[str, str] | None:
     return {name: value or "" for name, value in groups.items()}
 
 
+def conformity(value: Any, schema: Any) -> str:
+    """How a value breaks a schema, as `uhlp_mcp.tools.violations` says it."""
+    return violations(compiled(schema), value)
+
+
 def schema_errors(schema: Any) -> list[str]:
     """What is wrong with a JSON Schema itself."""
     return [f"{message}; {remedy}" for _, _, message, remedy in schema_mistakes(schema)]
@@ -41,6 +47,7 @@ def schema_errors(schema: Any) -> list[str]:
 
 JOBS: dict[str, Callable[..., Any]] = {
     "check": check,
+    "conformity": conformity,
     "find_groups": find_groups,
     "schema_errors": schema_errors,
 }

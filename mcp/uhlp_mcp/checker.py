@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -29,18 +30,32 @@ class Checker:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def run(self, app: str, job: str, **arguments: Any) -> Any:
-        """The result of one of `check_process.JOBS`. Raises JobFailed."""
+        """The result of one of `check_process.JOBS`.
+
+        Raises JobFailed, and TypeError for arguments that are nested too deeply to be written as JSON.
+        """
+        line = orjson.dumps({"job": job, "with": arguments})
         turn = self._turns.setdefault(app, asyncio.Lock())
         async with turn, self._slots:
             process = self._idle.pop() if self._idle else await _start()
             try:
-                result = await _ask(process, orjson.dumps({"job": job, "with": arguments}))
+                result = await _ask(process, line)
             except BaseException:
                 # Also when cancelled: an answer that nobody waits for would be taken for the next job's.
                 await _end(process)
                 raise
             self._idle.append(process)
             return result
+
+    async def violations(self, app: str, schema: Mapping[str, Any], value: Any) -> str:
+        """How a value breaks a schema of the app's; empty if it conforms."""
+        try:
+            found: str = await self.run(app, "conformity", value=value, schema=schema)
+        except JobFailed as error:
+            return f"$: it cannot be held against its schema: {error}"
+        except TypeError:
+            return "$: it is nested too deeply"  # as orjson says: to be sent on
+        return found
 
     async def close(self) -> None:
         """End the processes that are idle; those at work end with their callers."""
@@ -51,7 +66,7 @@ class Checker:
 async def _start() -> Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-I", "-m", "uhlp_mcp.llm.check_process"),
+        *("-I", "-m", "uhlp_mcp.check_process"),
         stdin=PIPE,
         stdout=PIPE,
         env={},
