@@ -16,6 +16,9 @@ MAX_DAYS = 3650
 """Ten years: a larger number is a typing mistake, and no `--days` means for ever."""
 
 
+_SAFE_NAMES = "Show the client tools under names without dots, for those that take no others."
+
+
 @click.command("token", cls=Command)
 @click.argument("app")
 @click.option("--preview", metavar="NAME", help="For the app's preview NAME instead of production.")
@@ -26,10 +29,16 @@ MAX_DAYS = 3650
     metavar="NAME",
     help="A tool that the bearer may use, or a prefix and *; give it once for each.  [default: app.*]",
 )
+@click.option("--safe-names", is_flag=True, help=_SAFE_NAMES)
 @click.option("--hours", type=click.FloatRange(0, MAX_HOURS, min_open=True), default=1.0, show_default=True)
 @click.pass_obj
 def token(
-    invocation: Invocation, app: str, preview: str | None, tools: tuple[str, ...], hours: float
+    invocation: Invocation,
+    app: str,
+    preview: str | None,
+    tools: tuple[str, ...],
+    safe_names: bool,
+    hours: float,
 ) -> None:
     """Print a signed token for APP that MCP clients send as `Authorization: Bearer`.
 
@@ -42,7 +51,9 @@ def token(
     if not home.repo(deployment.app).exists():
         raise NotFound(f"there is no app {deployment.app!r} in {home.root}; `uhlp app list` names them all")
     home.create()
-    claims = Claims(deployment.app, deployment.id, scopes=frozenset(tools or ("app.*",)))
+    claims = Claims(
+        deployment.app, deployment.id, scopes=frozenset(tools or ("app.*",)), safe_names=safe_names
+    )
     signed = TokenKey.of(home).sign(claims, hours * 3600)
     invocation.answer({"token": signed, "seconds": round(hours * 3600)}, signed)
 
@@ -56,13 +67,20 @@ def token(
     metavar="NAME",
     help="What the key permits; give it once for each.  [default: mcp]",
 )
+@click.option("--safe-names", is_flag=True, help=_SAFE_NAMES)
 @click.option(
     "--days",
     type=click.IntRange(1, MAX_DAYS),
     help="It ends by itself after so many days.  [default: never]",
 )
 @click.pass_obj
-def key(invocation: Invocation, description: str, permissions: tuple[str, ...], days: int | None) -> None:
+def key(
+    invocation: Invocation,
+    description: str,
+    permissions: tuple[str, ...],
+    safe_names: bool,
+    days: int | None,
+) -> None:
     """Make an API key, and the entry for `state/security_config.yaml` that lets it in.
 
     The key is shown once and kept nowhere; only its Argon2 hash goes into Git.
@@ -74,7 +92,7 @@ def key(invocation: Invocation, description: str, permissions: tuple[str, ...], 
     entry = {
         "keyHash": PasswordHasher().hash(made),
         "description": description,
-        "permissions": list(permissions or ("mcp",)),
+        "permissions": [*(permissions or ("mcp",)), *(("mcp-safe-names",) if safe_names else ())],
     }
     if days is not None:
         ends = datetime.now(UTC).replace(microsecond=0, tzinfo=None) + timedelta(days=days)

@@ -51,6 +51,8 @@ class Claims:
     """Tools that the bearer may use: names, or prefixes that end in `*`."""
     depth: int = 0
     """Calls of components by components that led here."""
+    safe_names: bool = False
+    """Whether the bearer is shown tools under names without dots."""
     audience: str = MCP_AUDIENCE
 
 
@@ -96,6 +98,7 @@ class TokenKey:
             "user": claims.user,
             "scopes": sorted(claims.scopes),
             "depth": claims.depth,
+            "safeNames": claims.safe_names,
         }
         return jwt.encode(payload, self._key, _ALGORITHM)
 
@@ -126,6 +129,7 @@ class TokenKey:
             user=found["user"],
             scopes=frozenset(found["scopes"]),
             depth=found["depth"],
+            safe_names=found.get("safeNames", False),
             audience=audience,
         )
         return claims, float(found["exp"])

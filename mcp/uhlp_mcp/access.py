@@ -19,6 +19,9 @@ from uhlp_state.api_keys import ApiKeys
 PERMISSION = "mcp"
 """An API key's permission: alone it opens the app's own tools; `mcp:<tool>`, `mcp:<prefix>*` name others."""
 
+SAFE_NAMES = "mcp-safe-names"
+"""An API key's permission beside it: tools are listed under names without dots."""
+
 OWN_TOOLS = "app.*"
 
 _TOKEN = re.compile(r"eyJ[\w-]*\.[\w-]*\.[\w-]*")
@@ -80,15 +83,17 @@ class Access:
         scopes = scopes_of(found.permissions)
         if not scopes:
             raise Forbidden("this key may not use MCP; the permission `mcp` in security_config.yaml lets it")
-        return await self._served_caller(target, scopes)
+        return await self._served_caller(target, scopes, safe_names=SAFE_NAMES in found.permissions)
 
-    async def _served_caller(self, target: str, scopes: frozenset[str] = EVERYTHING) -> Caller:
+    async def _served_caller(
+        self, target: str, scopes: frozenset[str] = EVERYTHING, *, safe_names: bool = False
+    ) -> Caller:
         try:
             deployment = Deployment.parse(target)
             await self._served.snapshot(deployment.id)
         except (InvalidInput, Unavailable):
             raise _no_app() from None
-        return Caller(deployment.app, deployment.id, scopes=scopes)
+        return Caller(deployment.app, deployment.id, scopes=scopes, safe_names=safe_names)
 
 
 def scopes_of(permissions: Iterable[str]) -> frozenset[str]:

@@ -35,6 +35,7 @@ class Bearers:
             user=claims.user,
             scopes=claims.scopes,
             depth=claims.depth,
+            safe_names=claims.safe_names,
         )
         if len(self._known) >= MAX_REMEMBERED:
             self._known.clear()

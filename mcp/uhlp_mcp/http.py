@@ -76,6 +76,8 @@ class Endpoint:
         request_id = request.headers.get("X-Request-ID")
         if request_id is not None and is_request_id(request_id):
             caller = replace(caller, request_id=request_id)
+        if _wants_safe_names(request):
+            caller = replace(caller, safe_names=True)
         found = protocol.read(body)
         revision = request.headers.get("MCP-Protocol-Version")
         stateless = revision == protocol.STATELESS_REVISION
@@ -84,9 +86,7 @@ class Endpoint:
         token = found.progress_token
         if token is not None and "text/event-stream" in request.headers.get("Accept", ""):
             return await _Stream(request, token).run(self._toolbox, caller, found, stateless=stateless)
-        plain = await protocol.answer(
-            self._toolbox, caller, found, stateless=stateless, safe_names=wants_safe_names(request)
-        )
+        plain = await protocol.answer(self._toolbox, caller, found, stateless=stateless)
         return web.Response(status=plain.status, body=plain.body, content_type="application/json")
 
 
@@ -131,7 +131,7 @@ class _Stream:
             await self._response.write(data)
 
 
-def wants_safe_names(request: web.BaseRequest) -> bool:
+def _wants_safe_names(request: web.BaseRequest) -> bool:
     """Whether SAFE_NAMES is in the query of the client's address."""
     return SAFE_NAMES in request.raw_path.partition("?")[2].split("&")
 

@@ -111,19 +111,17 @@ async def answer(
     request: Request,
     *,
     stateless: bool,
-    safe_names: bool = False,
     emit: Emit | None = None,
 ) -> Answer:
     """Answer a request. Raises nothing but CancelledError.
 
     Args:
         stateless: whether it came in the stateless revision.
-        safe_names: whether to list tools under names without dots.
         emit: tells the client parts of a result as they come.
     """
     try:
         if request.method == "tools/list":
-            found = await listing(toolbox, caller, request.params.get("cursor"), safe_names=safe_names)
+            found = await listing(toolbox, caller, request.params.get("cursor"))
             extra = {"ttlMs": LIST_FRESH_MS, "cacheScope": "private"}
         else:
             found = await call(toolbox, caller, request.name, request.arguments, emit)
@@ -146,14 +144,12 @@ async def answer(
     return Answer(200, orjson.dumps({"jsonrpc": "2.0", "id": request.ident, "result": found}))
 
 
-async def listing(
-    toolbox: Toolbox, caller: Caller, cursor: object, *, safe_names: bool = False
-) -> dict[str, Any]:
+async def listing(toolbox: Toolbox, caller: Caller, cursor: object) -> dict[str, Any]:
     """The result of `tools/list`. Raises RpcError, UhlpError, and what UNAVAILABLE lists."""
     if cursor is not None:
         raise RpcError("unknown cursor: all tools come on one page")
     tools = [tool.to_json() async for tool in toolbox.visible(caller)]
-    if safe_names:
+    if caller.safe_names:
         tools = [{**tool, "name": safe_name(tool["name"])} for tool in tools]
     return {"tools": tools}
 

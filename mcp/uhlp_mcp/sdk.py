@@ -12,7 +12,6 @@ from aiohttp import web
 
 from uhlp_mcp import protocol
 from uhlp_mcp.asgi import AsgiApp, AsgiBridge
-from uhlp_mcp.http import wants_safe_names
 from uhlp_mcp.tools import Caller, Toolbox
 
 if TYPE_CHECKING:
@@ -37,8 +36,7 @@ class SdkServer:
 
     async def handle(self, request: web.BaseRequest, body: bytes, caller: Caller) -> web.StreamResponse:
         """The SDK's answer to a request."""
-        state = {"caller": caller, "safe_names": wants_safe_names(request)}
-        return await self._bridge.handle(request, body, state)
+        return await self._bridge.handle(request, body, {"caller": caller})
 
     async def close(self) -> None:
         """End what was started."""
@@ -73,8 +71,7 @@ class SdkServer:
         from mcp.types import ListToolsResult
 
         cursor = params.cursor if params is not None else None
-        caller, safe_names = _state(ctx)
-        found = await protocol.listing(self._toolbox, caller, cursor, safe_names=safe_names)
+        found = await protocol.listing(self._toolbox, _caller(ctx), cursor)
         return ListToolsResult.model_validate(found)
 
     async def _call(self, ctx: "Context", params: "CallToolRequestParams") -> "CallToolResult":
@@ -82,14 +79,14 @@ class SdkServer:
         from mcp.types import CallToolResult
 
         try:
-            found = await protocol.call(self._toolbox, _state(ctx)[0], params.name, params.arguments or {})
+            found = await protocol.call(self._toolbox, _caller(ctx), params.name, params.arguments or {})
         except protocol.RpcError as error:
             raise MCPError(protocol.INVALID_PARAMS, str(error)) from None
         return CallToolResult.model_validate(found)
 
 
-def _state(ctx: "Context") -> tuple[Caller, bool]:
-    """Who calls, and whether names without dots are wanted."""
+def _caller(ctx: "Context") -> Caller:
+    """Who calls."""
     assert ctx.request is not None
-    state = ctx.request.scope["state"]
-    return state["caller"], state["safe_names"]
+    caller: Caller = ctx.request.scope["state"]["caller"]
+    return caller

@@ -73,6 +73,8 @@ class Caller:
     """Which tools the caller sees: names, or prefixes that end in `*`."""
     depth: int = 0
     """Calls of components by components that led here."""
+    safe_names: bool = False
+    """Whether tools are listed under names without dots."""
 
     @classmethod
     def of(cls, deployment: str, instance: str, pool: str = "") -> "Caller":

@@ -23,6 +23,13 @@ def test_a_token_opens_the_apps_own_tools_or_those_named(uhlp: Uhlp) -> None:
     assert signed(found["token"], "mcp") == Claims("hello", "hello@next", scopes=frozenset({"core.state.*"}))
 
 
+def test_clients_that_take_no_dots_get_none(uhlp: Uhlp) -> None:
+    uhlp("app", "create", "hello")
+    token = uhlp("token", "hello", "--safe-names").output.strip()
+    assert TokenKey.of(uhlp.home).verify(token, "mcp").safe_names is True
+    assert uhlp.json("key", "--safe-names")["entry"]["permissions"] == ["mcp", "mcp-safe-names"]
+
+
 def test_a_token_for_no_app_is_refused(uhlp: Uhlp) -> None:
     assert "there is no app 'hello'" in uhlp("token", "hello", code=1).stderr
 

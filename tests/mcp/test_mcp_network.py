@@ -75,6 +75,17 @@ async def test_an_api_key_opens_what_its_permissions_name_in_its_own_app(office:
     assert (await ask(office, "", "s3cret"))[0] == 401
 
 
+async def test_a_key_or_token_may_ask_for_names_without_dots(office: Office) -> None:
+    safe = key("safe", f"mcp:{GET}", "mcp-safe-names")
+    await office.publish("alpha", keys_of_api=[key("plain", f"mcp:{GET}"), safe])
+    claims = Claims("alpha", "alpha", scopes=frozenset({GET}), safe_names=True)
+    token = TokenKey.of(office.settings.home).sign(claims, 60)
+    for path in ("/alpha", "/alpha?names=safe"):
+        assert names((await ask(office, path, "safe"))[1]) == ["core__state__getRuntimeValue"]
+        assert names((await ask(office, path, token))[1]) == ["core__state__getRuntimeValue"]
+    assert names((await ask(office, "/alpha", "plain"))[1]) == [GET]
+
+
 async def test_a_change_of_the_configuration_takes_effect_at_once(office: Office) -> None:
     await office.publish("alpha", keys_of_api=[definition := key("s3cret", "mcp:core.*")])
     assert {GET, "core.state.setRuntimeValue"} < set(names((await ask(office, "/alpha", "s3cret"))[1]))

@@ -245,6 +245,7 @@ async def test_one_line_in_the_log_for_a_call_and_no_word_of_it(desk: Desk, fake
             "inputTokens": 10,
             "outputTokens": 5,
             "costUsd": 0.02,
+            "failures": [],
             "prompt": {"name": "greet", "version": "v2"},
         },
     }
