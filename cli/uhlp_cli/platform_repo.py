@@ -29,12 +29,12 @@ _FIRST_FILES = {
     "README.md": b"""\
 # The platform
 
-What holds for all apps is in `state/platform.yaml`: which apps are suspended, quotas, allowed images and
-mounts. A push is validated like an app's, and takes effect at once.
+What holds for all apps is in `state/platform.yaml`: which apps are suspended, quotas, policies, and allowed
+images, mounts, programs and MCP servers. A push is validated like an app's, and takes effect at once.
 """,
     PLATFORM_FILE: b"""\
-# What holds for all apps. Every key is optional:
-#   suspendedApps, quotas, allowedImages, allowedMounts
+# What holds for all apps. Every key is optional: suspendedApps, quotas, allowedImages, allowedMounts,
+# allowedCommands, allowedMcpServers, shippedPolicies, policies.
 suspendedApps: []
 """,
 }

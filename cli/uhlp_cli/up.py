@@ -8,9 +8,11 @@ import click
 
 from uhlp_cli.frame import Command, Invocation
 from uhlp_core.errors import InvalidInput
+from uhlp_core.ids import PLATFORM_APP
 
 if TYPE_CHECKING:
     from uhlp_core.daemon import Main
+    from uhlp_core.settings import Settings
 
 DAEMONS = ("registry", "sandboxes", "routes", "cleanup", "gateway", "control", "mcp")
 
@@ -42,6 +44,7 @@ def up(invocation: Invocation, port: int | None, no_examples: bool) -> None:
         # Only now: it imports prometheus_client, which looks once where to count.
         from uhlp_cli import examples
 
+        _ensure_platform_repo(supervisor.settings)
         fresh = [] if no_examples else examples.create_if_empty(supervisor.settings)
         invocation.answer(
             {
@@ -75,7 +78,17 @@ def daemon(invocation: Invocation, name: str) -> None:
         from uhlp_hooks.install import install_hooks
 
         install_hooks(settings.home, settings.push_wait_seconds)
+        _ensure_platform_repo(settings)
     process.run(name, _main(name), settings)
+
+
+def _ensure_platform_repo(settings: "Settings") -> None:
+    """Make the platform's own repo at the first start."""
+    if not settings.home.repo(PLATFORM_APP).exists():
+        # Imported only then: this process lives long, and needs none of it afterwards.
+        from uhlp_cli import platform_repo
+
+        platform_repo.ensure(settings)
 
 
 def _main(name: str) -> "Main":

@@ -39,6 +39,8 @@ class PromptSource:
     prompt: PromptTemplate
     variables: tuple[VariablePlace, ...]
     """What must be given to it."""
+    model_place: tuple[int, int]
+    """Line and column of its `model`; of the file's start where it names none."""
 
 
 def parse_prompt(data: bytes) -> Parsed[PromptSource]:
@@ -67,7 +69,8 @@ def parse_prompt(data: bytes) -> Parsed[PromptSource]:
         problems += _example_problems(prompt, document)
     if problems:
         return Parsed(None, tuple(problems))
-    return Parsed(PromptSource(prompt, tuple(variables)))
+    place = document.position(("model",) if prompt.model is not None else ())
+    return Parsed(PromptSource(prompt, tuple(variables), place))
 
 
 class _Lines:

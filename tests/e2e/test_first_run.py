@@ -44,6 +44,20 @@ def test_the_template_greets(first: Platform) -> None:
     assert first.answer("hello", "/hello/w%C3%B6rld") == {"message": "Hello, wörld!"}
 
 
+@ON_ONE_BACKEND
+def test_the_platforms_own_repo_is_there_to_be_changed(first: Platform) -> None:
+    clone = first.new_clone("platform")
+    clone.git("pull", "--quiet", "origin", "main")
+    before = (clone.folder / "state/platform.yaml").read_text()
+    clone.commit({"state/platform.yaml": f"{before}quotas: {{maxApps: 3}}\n"})
+    assert clone.push().code == 0
+    full = first.uhlp("app", "create", "another")
+    assert full.code == 1
+    assert "already has 3 apps" in full.err
+    clone.commit({"state/platform.yaml": before})
+    assert clone.push().code == 0
+
+
 def test_notes_are_kept_checked_and_counted(first: Platform) -> None:
     def send(method: str, path: str, text: str | None = None) -> tuple[int, object]:
         answer = first.request(

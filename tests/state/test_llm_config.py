@@ -79,6 +79,22 @@ def test_each_mistake_is_found_at_its_place(old, new, code, place):
 
 
 @pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        ("gpt-4o-mini", []),
+        ("script/any", []),
+        ("mian/gpt", [("state/prompts/p.yaml", 2, 8, "UNKNOWN_PROVIDER")]),
+    ],
+)
+def test_a_prompts_model_is_of_a_provider_that_there_is(model, found):
+    prompt = f"template: hi\nmodel: {model}\n"
+    files = {APP_FILE: DEFINITION + LLM, RULES_FILE: RULES, "state/prompts/p.yaml": prompt}
+    assert places(validate(app(files), "demo").problems) == found
+    without_llm = {"state/prompts/p.yaml": prompt}
+    assert validate(app(without_llm), "demo").problems == ()
+
+
+@pytest.mark.parametrize(
     ("old", "new", "code", "place"),
     [
         ("(?P<name>", "(?P<name", "BAD_PATTERN", '"name is'),

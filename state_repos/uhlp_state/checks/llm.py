@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from uhlp_state.checks.parts import Files, Part
-from uhlp_state.checks.references import check_file
-from uhlp_state.model import AppDefinition, LlmProviderType, ScriptedRules
-from uhlp_state.problems import Code, did_you_mean, quoted
+from uhlp_state.checks.references import PROMPTS, check_file
+from uhlp_state.model import AppDefinition, LlmConfig, LlmProviderType, ScriptedRules
+from uhlp_state.problems import Code, Problem, did_you_mean, quoted
 from uhlp_state.yaml_source import YamlPath
 
 RULES = "state/llm/"
@@ -19,12 +19,9 @@ def check_llm(files: Files, definition: Part[AppDefinition]) -> None:
     names: list[tuple[YamlPath, str]] = [(("llm", "model"), llm.model)]
     names += [(("llm", "fallbacks", index), name) for index, name in enumerate(llm.fallbacks)]
     for place, name in names:
-        provider, slash, _ = name.partition("/")
-        # With one provider, a slash can only be part of the model's own name.
-        if slash and len(llm.providers) > 1 and provider not in llm.providers:
-            remedy = did_you_mean(provider, llm.providers, "add the provider to `providers`")
-            message = f"there is no provider {quoted(provider)}"
-            files.problems.append(definition.problem(place, Code.UNKNOWN_PROVIDER, message, remedy))
+        if wrong := _unknown_provider(llm, name):
+            files.problems.append(definition.problem(place, Code.UNKNOWN_PROVIDER, *wrong))
+    _check_models_of_prompts(files, llm)
     for name, provider_definition in llm.providers.items():
         if provider_definition.type is LlmProviderType.SCRIPTED and provider_definition.file is not None:
             place = ("llm", "providers", name, "file")
@@ -33,3 +30,22 @@ def check_llm(files: Files, definition: Part[AppDefinition]) -> None:
             )
             if path is not None:
                 files.model(path, ScriptedRules)
+
+
+def _check_models_of_prompts(files: Files, llm: LlmConfig) -> None:
+    for path in files.under(PROMPTS, ".yaml"):
+        source = files.prompt(path)
+        if source is None or source.prompt.model is None:
+            continue
+        if wrong := _unknown_provider(llm, source.prompt.model):
+            files.problems.append(Problem(path, *source.model_place, Code.UNKNOWN_PROVIDER, *wrong))
+
+
+def _unknown_provider(llm: LlmConfig, name: str) -> tuple[str, str] | None:
+    """What is wrong with a model's name, and how to mend it; None if nothing is."""
+    provider, slash, _ = name.partition("/")
+    # With one provider, a slash can only be part of the model's own name.
+    if not slash or len(llm.providers) == 1 or provider in llm.providers:
+        return None
+    remedy = did_you_mean(provider, llm.providers, "add the provider to `providers`")
+    return f"there is no provider {quoted(provider)}", remedy
