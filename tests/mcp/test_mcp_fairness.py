@@ -22,6 +22,7 @@ from uhlp_mcp.turns import TooManyWaiting, Turns
 
 BASH = "/usr/bin/bash"
 SET = "core.state.setDefinitionFileContent"
+GET = "core.state.getRuntimeValue"
 WRITE = "core.filesystem.writeFile"
 RUN = "core.linux.executeCommand"
 PATIENCE = 3.0
@@ -204,3 +205,18 @@ async def test_an_apps_clients_cannot_take_all_of_the_network_door(
         await eventually(is_full, "alpha's one place is taken")
         assert await at_once(lambda: call("beta", "true")) == 200
         assert not running.done()
+
+
+async def test_a_flood_of_calls_takes_no_connection_to_redis_from_others(office: Office) -> None:
+    instances = ["a0", *(f"a{number}" for number in range(1, 4))]
+    for instance in instances[1:]:
+        await office.add("alpha", instance)
+
+    async def ask(instance: str) -> None:
+        while True:
+            await office.call(instance, GET, key="k")
+
+    async with under_way([ask(instance) for instance in instances for _ in range(50)]) as asking:
+        for _ in range(50):
+            assert await at_once(lambda: office.call("b0", GET, key="k")) == {"found": False}
+        assert not any(one.done() for one in asking)
