@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -188,6 +189,30 @@ async def test_unknown_keys_cannot_pile_up(office: Office, monkeypatch: pytest.M
     monkeypatch.setattr(api_keys, "MAX_WAITING", 0)
     await office.publish("alpha", keys_of_api=[key("s3cret", "mcp")])
     assert (await ask(office, "/alpha", "s3cret"))[0] == 429
+
+
+async def test_guesses_at_one_apps_keys_keep_out_no_client_of_another(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold, match = threading.Event(), api_keys._match
+
+    def slow(defined: Any, sent: str) -> Any:
+        if sent.startswith("guess"):
+            hold.wait(30)
+        return match(defined, sent)
+
+    monkeypatch.setattr(api_keys, "_match", slow)
+    for app in ("alpha", "beta"):
+        await office.publish(app, keys_of_api=[key("s3cret", "mcp")])
+    guesses = [asyncio.create_task(ask(office, "/alpha", f"guess{number}")) for number in range(20)]
+    try:
+        done, _ = await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+        assert {guess.result()[0] for guess in done} == {429}
+        async with asyncio.timeout(10):
+            assert (await ask(office, "/beta", "s3cret"))[0] == 200
+    finally:
+        hold.set()
+        await asyncio.gather(*guesses)
 
 
 async def test_without_redis_nobody_is_let_in_by_a_key(office: Office) -> None:
