@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 from redis._parsers.base import BaseParser
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -17,6 +17,12 @@ from uhlp_core.settings import Settings
 
 RETRIES = 3
 """A restart of the embedded Redis takes about 0.2 s; three tries with growing pauses bridge it."""
+
+MAX_CONNECTIONS = 100
+"""Of one process. Calls beyond them wait for one: a flood of one app delays the others, and fails no call."""
+
+CONNECTION_SECONDS = 10
+"""That a call waits for a connection: as long as for an answer."""
 
 Store = Any
 """An asynchronous Redis client that answers bytes (the library's own types cannot say which it answers)."""
@@ -36,14 +42,17 @@ UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, Unwritable, ConnectionEr
 def connect(settings: Settings) -> Store:
     """A lazily connecting client for the Redis that the settings name; each process makes its own."""
     password = redis_password(settings)
-    return Redis.from_url(
+    pool = BlockingConnectionPool.from_url(
         settings.redis_url,
+        max_connections=MAX_CONNECTIONS,
+        timeout=CONNECTION_SECONDS,
         password=password,
         retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), RETRIES),
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
         socket_timeout=10,
         health_check_interval=0,
     )
+    return Redis.from_pool(pool)
 
 
 def redis_password(settings: Settings) -> str | None:

@@ -5,6 +5,7 @@ All doors are of one process, whose files and memory none of them may use up.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 from aiohttp import web
 
@@ -28,7 +29,7 @@ class DoorServer:
         self._handle = handle
         self._limit = limit
         self._silent: dict[asyncio.BaseProtocol, asyncio.TimerHandle] = {}
-        self._server = web.Server(
+        self._server = _Counting(
             self._heard,
             access_log=None,
             auto_decompress=False,
@@ -37,8 +38,9 @@ class DoorServer:
         )
 
     def __call__(self) -> asyncio.BaseProtocol:
-        if len(self._server.connections) >= self._limit:
+        if self._server.open >= self._limit:
             return _Refusal()
+        self._server.open += 1
         protocol = self._server()
         self._silent[protocol] = asyncio.get_running_loop().call_later(
             FIRST_REQUEST_SECONDS, self._give_up, protocol
@@ -63,9 +65,19 @@ class DoorServer:
         protocol.force_close()
 
 
+class _Counting(web.Server):
+    """Counts its connections from the moment they are taken: uvloop takes many before it makes the first."""
+
+    open = 0
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        self.open -= 1
+        super().connection_lost(handler, exc)
+
+
 class _Refusal(asyncio.Protocol):
     """Hangs up."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
+        # A cast, since uvloop's transports are not of asyncio's classes.
+        cast("asyncio.Transport", transport).abort()

@@ -279,6 +279,32 @@ async def test_answers_that_are_too_long_or_wrong_end_in_an_error(office: Office
     assert "a line of more than 4194304 bytes" in told
 
 
+async def test_a_servers_own_schema_cannot_stop_the_daemon(office: Office) -> None:
+    await approve(office)
+    endless = asyncio.create_task(refused(office, "endless"))
+    calls = 0
+    while not endless.done():
+        async with asyncio.timeout(1.0):
+            assert await office.call("b0", "core.state.getRuntimeValue", key="k") == {"found": False}
+        calls += 1
+    assert endless.result().startswith("INVALID_OUTPUT: ")
+    assert "took too long" in endless.result()
+    assert calls > 10
+
+
+async def test_no_app_takes_all_servers(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    await approve(office)
+    monkeypatch.setattr(sessions, "MAX_OF_APP", 1)
+    await serve(office, "alpha@next", pins=await look(office))
+    await office.add("alpha@next", "p0")
+    answer = await office.rpc(
+        "p0", "tools/call", {"name": "community.fault.echo", "arguments": {"text": "x"}}
+    )
+    assert "alpha has 1 MCP servers in use already" in answer["result"]["content"][0]["text"]
+    await approve(office, "beta")
+    assert await call(office, "echo", instance="b0", text="x") == "x"
+
+
 async def test_a_slow_start_is_waited_for_and_a_too_slow_one_not(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:

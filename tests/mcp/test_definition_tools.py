@@ -1,50 +1,21 @@
 """Changes of an app's definition by its own code: proposals, or nothing; and what hostile code tries."""
 
 import asyncio
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.archive import Archive
 from support.mcp_office import Office
 from uhlp_state import proposals
-from uhlp_state.commits import move_branch, stage_commit
-from uhlp_state.git_repo import create_repo, heads
+from uhlp_state.git_repo import heads
 from uhlp_state.proposals import Proposal
 
-FILES = {
-    "state/app_definition.yaml": "appId: {app}\nsandboxPools: {{pools: [{{poolName: python}}]}}\n",
-    "state/component_registry.yaml": "components: []\n",
-    "state/notes/a.txt": "one\n",
-}
 SET = "core.state.setDefinitionFileContent"
 DIFF = "core.state.applyDefinitionDiff"
 NEW_FILE = "--- /dev/null\n+++ b/x\n@@ -0,0 +1 @@\n+x\n"
 DELETE = "core.state.deleteDefinitionFile"
-
-
-class Archive:
-    """The state repo of one app, with one commit."""
-
-    def __init__(self, office: Office, app: str) -> None:
-        self.repo = office.settings.home.repo(app)
-        create_repo(self.repo, office.settings.home.hooks, office.settings.max_push_bytes)
-        files = {path: text.format(app=app).encode() for path, text in FILES.items()}
-        staged = stage_commit(self.repo, None, files, "start")
-        staged.write(self.repo)
-        assert move_branch(self.repo, "main", None, staged.commit)
-        self.start = staged.commit
-
-    def git(self, *arguments: str) -> str:
-        done = subprocess.run(
-            ["git", "--git-dir", str(self.repo), *arguments], capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    @property
-    def unchanged(self) -> bool:
-        return heads(self.repo) == {"main": self.start}
 
 
 @pytest.fixture

@@ -94,3 +94,15 @@ async def test_what_a_deployment_keeps_is_bounded(office: Office, monkeypatch: p
     assert (await office.call("a0", READ, path="a"))["size"] == 10
     folder = office.settings.home.data / "alpha"
     assert sorted(path.name for path in folder.iterdir()) == ["a", "b"]
+
+
+async def test_folders_count_also_those_that_a_refused_write_made(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_folder, "MAX_FILES", 5)
+    monkeypatch.setattr(data_folder, "MAX_FILE_BYTES", 1)
+    for number in range(9):
+        text = await office.refused("a0", WRITE, path=f"a{number}/b/c", content="too much")
+        assert text.startswith("QUOTA_EXCEEDED: ")
+    folder = office.settings.home.data / "alpha"
+    assert len(list(folder.rglob("*"))) == 4

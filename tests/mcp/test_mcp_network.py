@@ -1,6 +1,8 @@
 """The door for people's clients: who gets in, as which app, and what they see; attacks are turned away."""
 
 import asyncio
+import io
+import threading
 from collections.abc import Mapping
 from datetime import datetime, tzinfo
 from typing import Any, Self
@@ -225,6 +227,30 @@ async def test_unknown_keys_cannot_pile_up(office: Office, monkeypatch: pytest.M
     assert (await ask(office, "/alpha", "s3cret"))[0] == 429
 
 
+async def test_guesses_at_one_apps_keys_keep_out_no_client_of_another(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold, match = threading.Event(), api_keys._match
+
+    def slow(defined: Any, sent: str) -> Any:
+        if sent.startswith("guess"):
+            hold.wait(30)
+        return match(defined, sent)
+
+    monkeypatch.setattr(api_keys, "_match", slow)
+    for app in ("alpha", "beta"):
+        await office.publish(app, keys_of_api=[key("s3cret", "mcp")])
+    guesses = [asyncio.create_task(ask(office, "/alpha", f"guess{number}")) for number in range(20)]
+    try:
+        done, _ = await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+        assert {guess.result()[0] for guess in done} == {429}
+        async with asyncio.timeout(10):
+            assert (await ask(office, "/beta", "s3cret"))[0] == 200
+    finally:
+        hold.set()
+        await asyncio.gather(*guesses)
+
+
 async def test_without_redis_nobody_is_let_in_by_a_key(office: Office) -> None:
     await office.publish("alpha", keys_of_api=[key("s3cret", "mcp")])
     assert (await ask(office, "/alpha", "s3cret"))[0] == 200
@@ -255,3 +281,71 @@ def test_permissions_become_scopes() -> None:
     assert scopes_of(["orders"]) == frozenset()
     nobody = Caller("a", "a", scopes=frozenset({""}))
     assert not nobody.may_use("app.x")
+
+
+def _request(*headers: bytes, body: bytes = b"") -> bytes:
+    first = (b"POST /mcp/alpha HTTP/1.1", b"Host: localhost", b"X-API-Key: s3cret")
+    return b"\r\n".join((*first, b"Content-Type: application/json", *headers, b"", body))
+
+
+LIST = b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
+CHUNKED = b"2e\r\n" + LIST + b"\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        _request(b"Content-Length: 46", b"Transfer-Encoding: chunked", body=CHUNKED),
+        _request(b"Content-Length: 46", b"Content-Length: 47", body=LIST),
+        _request(b"Content-Length: +46", body=LIST),
+        _request(b"Content-Length : 46", body=LIST),
+        _request(b"Transfer-Encoding: chunked, identity", body=CHUNKED),
+        _request(b"Transfer-Encoding: xchunked", body=CHUNKED),
+        _request(b"Content-Length: 46", b"Host: evil.example", body=LIST),
+        _request(b"Content-Length: 46", b"X: a\0b", body=LIST),
+        _request(b"X: " + b"a" * 70_000),
+    ],
+    ids=["both", "twice", "sign", "space", "identity", "unknown", "two hosts", "NUL", "huge header"],
+)
+async def test_a_request_that_can_be_read_in_two_ways_is_refused(
+    office: Office, request_bytes: bytes
+) -> None:
+    await office.publish("alpha", keys_of_api=[key("s3cret", "mcp:*")])
+    host, port = office.url.removeprefix("http://").removesuffix("/mcp").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request_bytes + b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.0 400 ")
+    assert answer.count(b"HTTP/1.") == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 2_000_000 + b"]" * 2_000_000,
+        b'{"a":' * 600_000 + b"1" + b"}" * 600_000,
+        b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":'
+        + b"[" * 1_500_000
+        + b"]" * 1_500_000
+        + b"}",
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"' + b"x" * 4_000_000 + b'"}}',
+        b'{"jsonrpc":"2.0","id":' + b"9" * 4_000_000 + b',"method":"tools/list"}',
+        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"\\ud800","arguments":{}}}',
+    ],
+    ids=["lists", "objects", "parameters", "name", "number", "half a character"],
+)
+async def test_hostile_json_is_answered_soon_and_holds_up_nobody(office: Office, body: bytes) -> None:
+    await office.publish("alpha", keys_of_api=[key("s3cret", "mcp:*")])
+    headers = {"X-API-Key": "s3cret", "Content-Type": "application/json"}
+    async with (
+        asyncio.timeout(20),
+        aiohttp.ClientSession() as session,
+        session.post(f"{office.url}/alpha", data=io.BytesIO(body), headers=headers) as response,
+    ):
+        told = await response.read()
+    assert response.status in (200, 400)
+    assert b'"error"' in told
+    assert len(told) < 2000
+    assert await office.call("b0", GET, key="k") == {"found": False}

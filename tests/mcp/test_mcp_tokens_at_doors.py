@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import aiohttp
+import jwt
 import orjson
 import pytest
 
 from support.mcp_office import Office
+from uhlp_core import guess_limit
 from uhlp_core.tokens import Claims, TokenKey
 
 CALL = {
@@ -55,3 +58,34 @@ async def test_forged_and_expired_tokens_are_refused(office: Office) -> None:
     assert await status_of(office, TokenKey.of(office.settings.home).sign(OWN, -1)) == 401
     assert await status_of(office, "nonsense") == 401
     assert (await office.post("a0", CALL))[0] == 200  # without a token, the socket alone tells
+
+
+@pytest.mark.parametrize("target", ["", "/alpha", "/beta", "/alpha@next"])
+async def test_no_forged_token_opens_the_network_door(
+    office: Office, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    monkeypatch.setattr(guess_limit, "FAILURE_SECONDS", 0.0)
+    key = TokenKey.of(office.settings.home)
+    true = key.sign(Claims("alpha", "alpha"), 60)
+    head, body, signature = true.split(".")
+    payload = jwt.decode(true, options={"verify_signature": False})
+    swapped = jwt.encode(payload | {"app": "beta", "sub": "beta"}, b"x" * 32, "HS256")
+    forged = {
+        "none": jwt.encode(payload, "", "none"),
+        "other key": swapped,
+        "other body": ".".join((head, swapped.split(".")[1], signature)),
+        "no signature": f"{head}.{body}.",
+        "key in the header": jwt.encode(payload, b"y" * 32, "HS256", headers={"jwk": {"k": "eXk"}}),
+        "key by a path": jwt.encode(payload, bytes(32), "HS256", headers={"kid": "/dev/null"}),
+        "expired": key.sign(Claims("alpha", "alpha"), -1),
+        "a sandbox's": key.sign(OWN, 60),
+    }
+    seen = set()
+    async with aiohttp.ClientSession() as session:
+        for how, token in forged.items():
+            headers = {"Authorization": f"Bearer {token}"}
+            async with session.post(f"{office.url}{target}", json=CALL, headers=headers) as response:
+                assert response.status == 401, how
+                if how != "a sandbox's":
+                    seen.add(await response.text())
+    assert len(seen) == 1

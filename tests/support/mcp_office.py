@@ -21,6 +21,7 @@ from uhlp_state.model import (
     PinnedTool,
     Policy,
     SecurityConfig,
+    ToolDefinition,
 )
 from uhlp_state.snapshot import AppSnapshot
 
@@ -64,6 +65,7 @@ class Office:
         policies: Mapping[str, Any] | None = None,
         mcp_programs: Mapping[str, AllowedMcpServer] | None = None,
         mcp_pins: Mapping[str, tuple[PinnedTool, ...]] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
         **definition: Any,
     ) -> None:
         """Write the RoutesDoc that says what is served."""
@@ -86,6 +88,7 @@ class Office:
             policies={name: Policy.model_validate(policy) for name, policy in (policies or {}).items()},
             mcp_programs=mcp_programs or {},
             mcp_pins=mcp_pins or {},
+            tools=tuple(ToolDefinition.model_validate(tool) for tool in tools),
         )
         async with self.redis.pipeline() as pipe:
             pipe.set(keys.routes(deployment), orjson.dumps({"snapshot": snapshot.to_json()}))

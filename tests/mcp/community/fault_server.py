@@ -24,6 +24,8 @@ def tools() -> list[dict[str, Any]]:
     plain = [{"name": name, "description": name, "inputSchema": ANY} for name in DOINGS if name != "echo"]
     wrong = next(tool for tool in plain if tool["name"] == "wrong")
     wrong["outputSchema"] = NUMBER
+    endless = next(tool for tool in plain if tool["name"] == "endless")
+    endless["outputSchema"] = {"type": "object", "properties": {"n": {"pattern": "^(a+)+$"}}}
     echo = {
         "name": "echo",
         "title": "Echo",
@@ -108,6 +110,7 @@ DOINGS: dict[str, Any] = {
     "fill": fill,
     "huge": lambda given: told("x" * (5 << 20)),
     "wrong": lambda given: told("{}", structuredContent={"n": "many"}),
+    "endless": lambda given: told("{}", structuredContent={"n": "a" * 60 + "!"}),
     "refuse": lambda given: told("not today", isError=True),
 }
 

@@ -1,0 +1,222 @@
+"""One app asks for all that there is: threads, programs, rules, connections. The others do not notice."""
+
+import asyncio
+import fcntl
+import os
+import string
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from argon2 import PasswordHasher
+
+from support.archive import Archive
+from support.mcp_office import Office, listens
+from support.waiting import eventually
+from uhlp_mcp import door_server, doors, http, network, turns
+from uhlp_mcp.server import THREADS
+from uhlp_mcp.turns import TooManyWaiting, Turns
+
+BASH = "/usr/bin/bash"
+SET = "core.state.setDefinitionFileContent"
+GET = "core.state.getRuntimeValue"
+WRITE = "core.filesystem.writeFile"
+RUN = "core.linux.executeCommand"
+PATIENCE = 3.0
+"""Seconds that the other app's call may take while the first one's never end; in peace it takes 0.1."""
+
+
+@asynccontextmanager
+async def under_way(calls: list[Awaitable[Any]]) -> AsyncIterator[list["asyncio.Task[Any]"]]:
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def at_once(call: Callable[[], Awaitable[Any]]) -> Any:
+    async with asyncio.timeout(PATIENCE):
+        return await call()
+
+
+async def test_writers_that_wait_for_a_lock_hold_no_thread_of_others(office: Office) -> None:
+    archive = Archive(office, "alpha")
+    await office.publish("alpha", commit=archive.start, definitionWrites="propose")
+    given = {"filePath": "notes/a.txt", "content": "x\n", "commitMessage": "m"}
+    locked = os.open(archive.repo, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(locked, fcntl.LOCK_EX)
+    try:
+        async with under_way([office.call("a0", SET, **given) for _ in range(THREADS + 10)]) as writers:
+            await at_once(lambda: office.call("b0", WRITE, path="x", content="x"))
+            assert not any(writer.done() for writer in writers)
+    finally:
+        os.close(locked)
+
+
+async def test_programs_that_run_long_keep_no_place_of_others(office: Office) -> None:
+    for app in ("alpha", "beta"):
+        await office.publish(app, commands={"allowed": [{"path": BASH}], "timeoutSeconds": 60})
+    sleep = {"command": BASH, "args": ["-c", "exec sleep 50"]}
+    async with under_way([office.call("a0", RUN, **sleep) for _ in range(20)]) as programs:
+        await asyncio.wait(programs, timeout=0.5)
+        true = {"command": BASH, "args": ["-c", "true"]}
+        assert (await at_once(lambda: office.call("b0", RUN, **true)))["exitCode"] == 0
+        assert not any(program.done() for program in programs)
+
+
+async def test_rules_that_take_long_stop_nobody_else(office: Office) -> None:
+    rules = [
+        {
+            "id": f"rule-{number}",
+            "events": ["tool.call"],
+            "action": "DENY",
+            "patterns": [
+                f"(x+{letter}?){{20}}[0-9]{{{number + 1}}}z" for letter in string.ascii_lowercase[:20]
+            ],
+        }
+        for number in range(20)
+    ]
+    await office.publish("alpha", policies={"slow": {"rules": rules}})
+    text = "x" * 200_000
+    slow = office.call("a0", "core.state.setRuntimeValue", key="k", value=text)
+    slowest = 0.0
+    async with under_way([slow]) as (call,):
+        while not call.done() and slowest < PATIENCE:
+            began = time.monotonic()
+            await office.call("b0", "core.state.getRuntimeValue", key="k")
+            slowest = max(slowest, time.monotonic() - began)
+    assert slowest < 1.0
+
+
+async def test_a_place_stays_taken_as_long_as_its_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "MAX_WAITING", 1)
+    places, end, begun = Turns(), asyncio.Event(), []
+
+    async def work() -> None:
+        begun.append(1)
+        await end.wait()
+
+    gone = asyncio.create_task(places.run("alpha", 1, work))
+    await eventually(lambda: begun, "the work has begun")
+    gone.cancel()
+    await asyncio.wait([gone])
+    waiting = asyncio.create_task(places.run("alpha", 1, work))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyWaiting):
+        await places.run("alpha", 1, work)
+    assert begun == [1]  # the first one's client has gone, its work has not
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    end.set()
+    await places.run("beta", 1, work)
+    await eventually(lambda: places._queues == {}, "nothing is left")
+    assert begun == [1, 1]
+
+
+async def test_connections_of_an_instance_are_bounded(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doors, "MAX_CONNECTIONS", 3)
+    await office.add("alpha", "a1")
+    door = office.door("a1")
+    held = [await asyncio.open_unix_connection(door) for _ in range(3)]
+    reader, writer = await asyncio.open_unix_connection(door)
+    async with asyncio.timeout(PATIENCE):
+        assert await reader.read() == b""
+    writer.close()
+    assert await office.call("b0", "core.state.getRuntimeValue", key="k") == {"found": False}
+    for _, writer in held:
+        writer.close()
+
+    async def answers() -> bool:
+        try:
+            await office.call("a1", "core.state.getRuntimeValue", key="k")
+        except OSError:
+            return False
+        return True
+
+    await eventually(answers, "places come free again")
+
+
+async def test_who_says_nothing_is_hung_up_on(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door_server, "FIRST_REQUEST_SECONDS", 0.1)
+    host, port = office.url.removeprefix("http://").removesuffix("/mcp").split(":")
+    for said in (b"", b"POST /mcp/alpha HTTP/1.1\r\nHost: localhost\r\nX: "):
+        for opened in (
+            asyncio.open_connection(host, int(port)),
+            asyncio.open_unix_connection(office.door("a0")),
+        ):
+            reader, writer = await opened
+            writer.write(said)
+            async with asyncio.timeout(PATIENCE):
+                assert await reader.read() == b""
+            writer.close()
+    assert await listens(office.door("a0"))
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "BODY_SECONDS", 0.1)
+    reader, writer = await asyncio.open_unix_connection(office.door("a0"))
+    writer.write(b"POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    async with asyncio.timeout(PATIENCE):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+    writer.close()
+
+
+async def test_an_apps_clients_cannot_take_all_of_the_network_door(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "MAX_OF_APP", 1)
+    hashed = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("k")
+    for app in ("alpha", "beta"):
+        await office.publish(
+            app,
+            keys_of_api=[{"keyHash": hashed, "permissions": ["mcp:*"]}],
+            commands={"allowed": [{"path": BASH}], "timeoutSeconds": 60},
+        )
+
+    async def call(app: str, script: str) -> int:
+        params = {"name": RUN, "arguments": {"command": BASH, "args": ["-c", script]}}
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{office.url}/{app}", json=message, headers={"X-API-Key": "k"}) as response,
+        ):
+            return response.status
+
+    async def hold() -> None:
+        while await call("alpha", "exec sleep 50") == 429:
+            pass  # it has met one of those below
+
+    async with under_way([hold()]) as (running,):
+
+        async def is_full() -> bool:
+            return await call("alpha", "true") == 429
+
+        await eventually(is_full, "alpha's one place is taken")
+        assert await at_once(lambda: call("beta", "true")) == 200
+        assert not running.done()
+
+
+async def test_a_flood_of_calls_takes_no_connection_to_redis_from_others(office: Office) -> None:
+    instances = ["a0", *(f"a{number}" for number in range(1, 4))]
+    for instance in instances[1:]:
+        await office.add("alpha", instance)
+
+    async def ask(instance: str) -> None:
+        while True:
+            await office.call(instance, GET, key="k")
+
+    async with under_way([ask(instance) for instance in instances for _ in range(50)]) as asking:
+        for _ in range(50):
+            assert await at_once(lambda: office.call("b0", GET, key="k")) == {"found": False}
+        assert not any(one.done() for one in asking)
