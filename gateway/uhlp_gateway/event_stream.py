@@ -96,7 +96,7 @@ class EventStream:
             event = await self._sandbox.event()
             if not event.startswith(b"data: "):
                 self._answered = True
-                event = self._last(event)
+                event = await self._last(event)
                 self.status = 200
             return event
         except TimeoutError:
@@ -111,11 +111,11 @@ class EventStream:
         self.status = problem.status
         return _named("error", problem.document(self._request_id, ""))
 
-    def _last(self, event: bytes) -> bytes:
+    async def _last(self, event: bytes) -> bytes:
         """What the client is told of the event that ends the stream. Raises Problem, BadResult."""
         kind, _, data = event.partition(b"\ndata: ")
         reply = Reply(200 if kind == b"event: result" else 500, data)
-        return _named("result", streamed_result(reply, self._schema))
+        return _named("result", await streamed_result(reply, self._schema))
 
 
 async def open_stream(pool: Pool, component: Component, tokens: TokenCache, job: Job) -> Reply | EventStream:

@@ -177,7 +177,7 @@ class Front:
             headers = without_credentials(headers)
         body = await read_body(request, table.max_body) if request.has_body else b""
         if component.request_schema is not None:
-            check_request(component.request_schema, _json(body))
+            await check_request(component.request_schema, _json(body))
         data = request_data(
             request.method,
             exchange.path,
@@ -194,7 +194,7 @@ class Front:
         else:
             reply = await self._performer.perform(table, component, job)
         try:
-            return respond(reply, component.response_schema, exchange.request_id)
+            return await respond(reply, component.response_schema, exchange.request_id)
         except BadResult as error:
             exchange.detail = str(error)
             raise error.problem() from None

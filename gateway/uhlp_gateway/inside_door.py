@@ -184,7 +184,7 @@ class InsideDoor:
 
     async def _run(self, call: Call, table: Table, component: Component) -> Response:
         if component.request_schema is not None:
-            check_request(component.request_schema, call.input)
+            await check_request(component.request_schema, call.input)
         if call.timeout is not None and call.timeout < component.timeout:
             component = component.limited_to(call.timeout)
         data = b'{"source":"internal","internalDetails":{"input":' + orjson.dumps(call.input) + b"}}"
@@ -201,7 +201,7 @@ class InsideDoor:
                 f"concurrency or maxInstances of {component.pool}, or give them pools of their own",
                 headers=problem.headers,
             ) from None
-        return respond_inside(reply, component.response_schema, call.request_id)
+        return await respond_inside(reply, component.response_schema, call.request_id)
 
 
 def _refusal(problem: Problem, request_id: str) -> Response:

@@ -63,9 +63,9 @@ def check_admission(table: Table) -> None:
         raise Problem(503, "APP_SUSPENDED", "this app is suspended for now", headers={"Retry-After": "60"})
 
 
-def check_request(schema: SchemaCheck, document: Any) -> None:
+async def check_request(schema: SchemaCheck, document: Any) -> None:
     """Raises Problem, which lists how a request breaks its component's requestSchema."""
-    if violations := schema.violations(document):
+    if violations := await schema.violations(document):
         raise Problem(
             422,
             "REQUEST_SCHEMA_VIOLATION",

@@ -94,16 +94,17 @@ class BadResult(Exception):
         )
 
 
-def respond(reply: Reply, schema: SchemaCheck | None, request_id: str) -> Response:
+async def respond(reply: Reply, schema: SchemaCheck | None, request_id: str) -> Response:
     """The response for a runner's answer.
 
     Raises Problem, and BadResult with what is wrong with the result.
     """
     kind, data, metrics = _result(reply)
     if kind == "httpResponse":
-        response = _http_response(data, schema, request_id)
+        response = await _http_response(data, schema, request_id)
     else:
-        _check(schema, data)
+        if schema is not None:
+            await _check(schema, data)
         headers = [("Content-Type", JSON), ("Server", SERVER), (REQUEST_ID_HEADER, request_id)]
         response = Response(200, headers, orjson.dumps(data))
     if metrics is not None and metrics.get("scripted") is True:
@@ -111,21 +112,21 @@ def respond(reply: Reply, schema: SchemaCheck | None, request_id: str) -> Respon
     return response
 
 
-def respond_inside(reply: Reply, schema: SchemaCheck | None, request_id: str) -> Response:
+async def respond_inside(reply: Reply, schema: SchemaCheck | None, request_id: str) -> Response:
     """The response for a call from inside the platform: the result as it is, checked all the same.
 
     Raises Problem, and BadResult with what is wrong with the result.
     """
     kind, data, _ = _result(reply)
     if kind == "httpResponse":
-        _http_response(data, schema, request_id)
-    else:
-        _check(schema, data)
+        await _http_response(data, schema, request_id)
+    elif schema is not None:
+        await _check(schema, data)
     headers = [("Content-Type", JSON), (REQUEST_ID_HEADER, request_id)]
     return Response(200, headers, orjson.dumps({"resultType": kind, "data": data}))
 
 
-def streamed_result(reply: Reply, schema: SchemaCheck | None) -> dict[str, Any]:
+async def streamed_result(reply: Reply, schema: SchemaCheck | None) -> dict[str, Any]:
     """What a client is told at the end of a stream: the result, and what the runner says of the LLM.
 
     Raises Problem, and BadResult with what is wrong with the result.
@@ -133,7 +134,8 @@ def streamed_result(reply: Reply, schema: SchemaCheck | None) -> dict[str, Any]:
     kind, data, metrics = _result(reply)
     if kind == "httpResponse":
         raise BadResult("a stream cannot end in an httpResponse")
-    _check(schema, data)
+    if schema is not None:
+        await _check(schema, data)
     return {"result": data, "llm": metrics}
 
 
@@ -198,7 +200,7 @@ def _application_error(data: Any) -> Problem:
     )
 
 
-def _http_response(data: Any, schema: SchemaCheck | None, request_id: str) -> Response:
+async def _http_response(data: Any, schema: SchemaCheck | None, request_id: str) -> Response:
     if not isinstance(data, dict):
         raise BadResult("the data of an httpResponse is not an object")
     status = data.get("statusCode")
@@ -213,7 +215,7 @@ def _http_response(data: Any, schema: SchemaCheck | None, request_id: str) -> Re
             _add_header(headers, name, value)
     body = _body(data, headers)
     if schema is not None and status < 400:
-        _check_body(schema, body)
+        await _check_body(schema, body)
     if status in _NO_BODY:
         body = b""
     headers += (("Server", SERVER), (REQUEST_ID_HEADER, request_id))
@@ -267,16 +269,16 @@ def _default_type(headers: list[tuple[str, str]], kind: str) -> None:
         headers.append(("Content-Type", kind))
 
 
-def _check_body(schema: SchemaCheck, body: bytes) -> None:
+async def _check_body(schema: SchemaCheck, body: bytes) -> None:
     try:
         document = orjson.loads(body)
     except ValueError:
         raise BadResult("the body is not JSON, as the responseSchema wants it") from None
-    _check(schema, document)
+    await _check(schema, document)
 
 
-def _check(schema: SchemaCheck | None, document: Any) -> None:
-    if schema is not None and (violations := schema.violations(document)):
+async def _check(schema: SchemaCheck, document: Any) -> None:
+    if violations := await schema.violations(document):
         told = "; ".join(f"{one['pointer'] or '/'}: {one['detail']}" for one in violations)
         raise ResponseSchemaViolation(f"the result breaks the responseSchema: {told}")
 

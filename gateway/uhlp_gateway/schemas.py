@@ -1,46 +1,45 @@
 """JSON Schemas of an app, compiled once per table, and what a mismatch is told as.
 
-Draft 2020-12, and no reference is ever fetched: a schema that points out of itself is refused at push, and
-here it would end as a mismatch of its own.
+A schema may say anything, also what takes for ever to find out: only the plain ones are judged here, all
+others by `schema_process`, where that holds up no other app.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-from referencing import Registry
-from referencing.exceptions import Unresolvable
+import orjson
 
-MAX_VIOLATIONS = 50
-"""Violations told of one document; a client mends them in groups anyway."""
+from uhlp_state.json_schema.check_pool import CheckPool, JobFailed
+from uhlp_state.json_schema.quick_check import compile_quick
 
-MAX_DETAIL = 200
-"""Characters of one violation's text, which quotes the client's own data."""
+PROGRAM = "uhlp_gateway.schema_process"
 
 
 class SchemaCheck:
-    """A compiled schema."""
+    """A schema of an app's, ready to hold documents against."""
 
-    __slots__ = ("_validator",)
+    __slots__ = ("_app", "_conforms", "_pool", "_schema")
 
-    def __init__(self, schema: Mapping[str, Any] | bool) -> None:
-        self._validator = Draft202012Validator(schema, registry=Registry())
+    def __init__(self, app: str, schema: Mapping[str, Any] | bool, pool: CheckPool) -> None:
+        """`pool` runs PROGRAM."""
+        self._app = app
+        self._conforms = compile_quick(schema)
+        self._schema = orjson.dumps(schema).decode()
+        self._pool = pool
 
-    def violations(self, document: Any) -> list[dict[str, str]]:
-        """What is wrong with a document, as `{pointer, detail}` (RFC 6901); empty if it conforms."""
-        found: list[dict[str, str]] = []
+    async def violations(self, document: Any) -> list[dict[str, str]]:
+        """What is wrong with a document, as `{pointer, detail}` (RFC 6901); empty if it conforms.
+
+        That it could not be found out, in the time and memory there is, counts as wrong too.
+        """
+        if self._conforms(document):
+            return []
         try:
-            for error in self._validator.iter_errors(document):
-                found.append({"pointer": _pointer(error), "detail": error.message[:MAX_DETAIL]})
-                if len(found) == MAX_VIOLATIONS:
-                    break
-        except RecursionError:
-            found.append({"pointer": "", "detail": "the document is nested too deeply"})
-        except Unresolvable as error:
-            found.append({"pointer": "", "detail": f"the schema refers to something outside itself: {error}"})
+            found: list[dict[str, str]] = await self._pool.run(
+                self._app, "violations", document=document, schema=self._schema
+            )
+        except JobFailed as error:
+            return [{"pointer": "", "detail": f"it could not be held against its schema in time: {error}"}]
+        except TypeError:
+            return [{"pointer": "", "detail": "the document is nested too deeply"}]
         return found
-
-
-def _pointer(error: ValidationError) -> str:
-    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in error.absolute_path)

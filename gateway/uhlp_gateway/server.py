@@ -11,7 +11,7 @@ from uhlp_core import sockets, store
 from uhlp_core.daemon import cancel
 from uhlp_core.settings import Settings
 from uhlp_core.tokens import TokenCache, TokenKey
-from uhlp_gateway import metrics
+from uhlp_gateway import metrics, schemas
 from uhlp_gateway.access_log import FLUSH_SECONDS, AccessLog
 from uhlp_gateway.demand import Demand
 from uhlp_gateway.front import Front
@@ -20,6 +20,7 @@ from uhlp_gateway.inside_door import InsideDoor
 from uhlp_gateway.performer import Performer
 from uhlp_gateway.platform_pages import PlatformPages
 from uhlp_gateway.tables import Tables
+from uhlp_state.json_schema.check_pool import CheckPool
 
 DRAIN_SECONDS = 10.0
 """For requests under way when the gateway is told to stop."""
@@ -38,7 +39,8 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
     """
     listener = listener or sockets.inherited("gateway") or sockets.listen_tcp(settings.bind, settings.port)
     redis = store.connect(settings)
-    tables = Tables(redis, settings.home)
+    checks = CheckPool(schemas.PROGRAM)
+    tables = Tables(redis, settings.home, checks)
     access_log = AccessLog(settings.home)
     demand = Demand(redis, tables)
 
@@ -52,6 +54,7 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
     inside = InsideDoor(tables, performer, access_log)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(redis.aclose)
+        stack.push_async_callback(checks.close)
         async with asyncio.TaskGroup() as group:
             work = (
                 tables.follow(),

@@ -17,6 +17,7 @@ from uhlp_gateway.lanes import PoolLimits
 from uhlp_gateway.metrics import ComponentMetrics, component_metrics
 from uhlp_gateway.schemas import SchemaCheck
 from uhlp_state.documents import Lane, RoutesDoc
+from uhlp_state.json_schema.check_pool import CheckPool
 from uhlp_state.model import ApiKeyDefinition, ComponentDefinition, PoolDefinition
 from uhlp_state.model.components import HandlerType
 from uhlp_state.routes import RoutePattern, RouteTable
@@ -93,15 +94,19 @@ class Table:
     """Of requests that reach no component."""
 
 
-def build(document: Mapping[str, Any], home: Home) -> Table:
+def build(document: Mapping[str, Any], home: Home, checks: CheckPool) -> Table:
     """Make a table from a RoutesDoc. Slow and pure: meant for a worker thread.
+
+    `checks` is where its schemas are held against documents (`schemas.PROGRAM`).
 
     Raises what a malformed document causes (KeyError, TypeError, ValueError).
     """
     doc = RoutesDoc.from_json(document)
     snapshot = doc.snapshot
     deployment = Deployment.parse(doc.deployment)
-    compiled = {path: SchemaCheck(schema) for path, schema in snapshot.schemas.items()}
+    compiled = {
+        path: SchemaCheck(deployment.app, schema, checks) for path, schema in snapshot.schemas.items()
+    }
     components = {}
     routes = []
     for definition in snapshot.components:

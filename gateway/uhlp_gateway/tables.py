@@ -17,6 +17,7 @@ from uhlp_core.home import Home
 from uhlp_core.store import UNAVAILABLE, Store
 from uhlp_gateway.lanes import PoolSet
 from uhlp_gateway.table import Table, build
+from uhlp_state.json_schema.check_pool import CheckPool
 
 HEARTBEAT_SECONDS = 1.0
 HEARTBEAT_EXPIRY_SECONDS = 3
@@ -36,7 +37,8 @@ _log = logging.getLogger(__name__)
 class Tables:
     """The tables in force, by deployment id, and the pools that they share over time."""
 
-    def __init__(self, store: Store, home: Home) -> None:
+    def __init__(self, store: Store, home: Home, checks: CheckPool) -> None:
+        """`checks` is for the schemas of all of them."""
         self.gateway_id = secrets.token_hex(8)
         self.loaded = asyncio.Event()
         """Set once the first full look is done."""
@@ -46,6 +48,7 @@ class Tables:
         self.pools: dict[str, PoolSet] = {}
         self._store = store
         self._home = home
+        self._checks = checks
         self._raw: dict[str, bytes] = {}
         self._looking = asyncio.Lock()
         self._empty_since: float | None = None
@@ -122,7 +125,7 @@ class Tables:
 
     async def _swap(self, deployment: str, raw: bytes) -> None:
         try:
-            table = await asyncio.to_thread(lambda: build(orjson.loads(raw), self._home))
+            table = await asyncio.to_thread(lambda: build(orjson.loads(raw), self._home, self._checks))
         except (KeyError, TypeError, ValueError) as error:
             _log.error(
                 "the routes cannot be read, the table in force stays: %r",

@@ -11,9 +11,9 @@ import orjson
 from uhlp_core.errors import Unavailable
 from uhlp_core.store import UNAVAILABLE
 from uhlp_mcp.invoker import MAX_DETAILS, CallFailed, Invoker, Result
-from uhlp_mcp.quick_check import compile_quick
 from uhlp_mcp.served import Served
 from uhlp_mcp.tools import Caller, Judge, Tool, by_name
+from uhlp_state.json_schema.quick_check import compile_quick
 from uhlp_state.model import ToolDefinition
 
 MAX_REMEMBERED = 512

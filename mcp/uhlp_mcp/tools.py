@@ -15,8 +15,8 @@ from referencing import Registry
 
 from uhlp_core.errors import NotFound, UhlpError
 from uhlp_core.ids import Deployment
-from uhlp_mcp.quick_check import compile_quick
 from uhlp_mcp.turns import Turns
+from uhlp_state.json_schema.quick_check import compile_quick
 from uhlp_state.model.policies import PolicyEvent
 
 MAX_NAME = 64

@@ -14,6 +14,7 @@ import pytest
 
 from gateway.far_end import Answer, Sandbox, generic, http_result
 from gateway.stage import Stage, route
+from support.check_limits import limit_jobs
 from support.waiting import eventually
 from uhlp_core import keys
 from uhlp_core.unix_http import Connection, connect, message
@@ -136,6 +137,21 @@ async def test_the_input_is_checked(stage: Stage, sandbox: Sandbox, door: Door) 
     assert (status, answer["code"]) == (422, "REQUEST_SCHEMA_VIOLATION")
     assert answer["errors"] == [{"pointer": "", "detail": "'a' is a required property"}]
     assert sandbox.requests == []
+
+
+async def test_an_input_that_cannot_be_checked_in_time_is_refused(
+    stage: Stage, sandbox: Sandbox, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_jobs(monkeypatch, 0.1)
+    schemas = {"schemas/in.json": {"pattern": "^(a+)+$"}}
+    await stage.publish([{**HELPER, "requestSchema": "schemas/in.json"}], sandbox.lanes, schemas=schemas)
+    status, answer = await door.invoke(given="a" * 64 + "!")
+    assert (status, answer["code"]) == (422, "REQUEST_SCHEMA_VIOLATION")
+    assert [error["detail"].partition(":")[0] for error in answer["errors"]] == [
+        "it could not be held against its schema in time"
+    ]
+    assert sandbox.requests == []
+    assert (await door.invoke(given="aaa"))[0] == 200
 
 
 async def test_what_cannot_be_called(stage: Stage, sandbox: Sandbox, door: Door) -> None:

@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any
 
 from uhlp_core.secrets import SecretMissing
-from uhlp_mcp.checker import Checker, JobFailed
+from uhlp_mcp.checker import Checker
 from uhlp_mcp.llm import output
 from uhlp_mcp.llm.accounting import Tally, count_attempt, model_label
 from uhlp_mcp.llm.errors import InvalidOutput, LlmError, NotConfigured, TimedOut
@@ -22,6 +22,7 @@ from uhlp_mcp.llm.prices import cost
 from uhlp_mcp.llm.provider import Completion, Message, Request
 from uhlp_mcp.llm.providers import Providers
 from uhlp_mcp.tools import Caller, Emit
+from uhlp_state.json_schema.check_pool import JobFailed
 from uhlp_state.model import LlmProviderType, LlmRetries
 from uhlp_state.snapshot import AppSnapshot
 

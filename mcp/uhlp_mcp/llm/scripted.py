@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from uhlp_mcp.checker import Checker, JobFailed
+from uhlp_mcp.checker import Checker
 from uhlp_mcp.llm.errors import (
     BadRequest,
     LlmError,
@@ -20,6 +20,7 @@ from uhlp_mcp.llm.errors import (
 from uhlp_mcp.llm.gathering import Gathered
 from uhlp_mcp.llm.provider import Completion, Request
 from uhlp_mcp.tools import Emit
+from uhlp_state.json_schema.check_pool import JobFailed
 from uhlp_state.model import ScriptedFailure, ScriptedReply, ScriptedRule, ScriptedRules
 
 CHARACTERS_PER_TOKEN = 4

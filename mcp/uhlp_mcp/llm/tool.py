@@ -10,7 +10,7 @@ import orjson
 from uhlp_core.errors import UhlpError
 from uhlp_core.home import Home
 from uhlp_core.store import UNAVAILABLE, Store
-from uhlp_mcp.checker import Checker, JobFailed
+from uhlp_mcp.checker import Checker
 from uhlp_mcp.egress import Egress
 from uhlp_mcp.llm.accounting import Tally, model_label, tell
 from uhlp_mcp.llm.background import Background
@@ -25,6 +25,7 @@ from uhlp_mcp.schema import ANY, BOOLEAN, INTEGER, of, text
 from uhlp_mcp.served import Served
 from uhlp_mcp.tools import Caller, Emit, Guard, Tool
 from uhlp_mcp.turns import TooManyWaiting, Turns
+from uhlp_state.json_schema.check_pool import JobFailed
 from uhlp_state.model.llm import MAX_CACHE_SECONDS, LlmConfig
 from uhlp_state.model.policies import PolicyEvent
 from uhlp_state.snapshot import AppSnapshot

@@ -1,24 +1,24 @@
 """Cache, concurrency, metrics, and apps that try to hold the platform up."""
 
 import asyncio
-import sys
 import time
-from asyncio.subprocess import PIPE
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
+from support.check_limits import limit_jobs
 from support.fake_llm import FakeLlm, Say
 from support.llm_desk import Desk, openai
 from support.waiting import eventually
 from uhlp_core import keys
-from uhlp_mcp import checker, turns
-from uhlp_mcp.checker import Checker, JobFailed
+from uhlp_mcp import turns
+from uhlp_mcp.checker import Checker
 from uhlp_mcp.llm import accounting, cache
 from uhlp_mcp.llm.errors import BadRequest, InvalidOutput, TooBusy
 from uhlp_mcp.llm.ledger import today
 from uhlp_mcp.tools import Caller
+from uhlp_state.json_schema.check_pool import JobFailed
 
 ENDLESS = {"pattern": r"(a+)+$", "text": "a" * 64 + "!"}
 
@@ -26,12 +26,7 @@ ENDLESS = {"pattern": r"(a+)+$", "text": "a" * 64 + "!"}
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs that get a tenth of a second."""
-
-    async def start() -> Any:
-        code = "import uhlp_mcp.check_process as process\nprocess.JOB_SECONDS = 0.1\nprocess.main()\n"
-        return await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdin=PIPE, stdout=PIPE)
-
-    monkeypatch.setattr(checker, "_start", start)
+    limit_jobs(monkeypatch, 0.1)
 
 
 # -- the cache -------------------------------------------------------------------------------------------
