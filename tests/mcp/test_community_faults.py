@@ -200,7 +200,7 @@ async def test_the_operator_approves_with_a_commit_or_a_proposal(office: Office)
     await asyncio.to_thread(uhlp, "app", "create", "alpha")
     await serve(office)
     made = await asyncio.to_thread(uhlp.json, "mcp", "pin", "alpha", "fault", "--yes")
-    assert (made["branch"], len(made["tools"])) == ("main", 12)
+    assert (made["branch"], len(made["tools"])) == ("main", 13)
     file = f"{made['commit']}:state/mcp_pins/fault.json"
     pinned = McpPins.model_validate_json(uhlp.git("alpha", "show", file)).tools
     assert pinned == await look(office)
