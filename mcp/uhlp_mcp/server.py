@@ -77,6 +77,7 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
     governance = Governance(settings.home, served)
     checker = Checker()
     llm = LlmTools(settings.home, redis, manager, served, secrets.resolve, egress, governance, checker)
+    linux = LinuxTools(settings.home, served, egress)
     registrations = Registrations(redis, served, egress)
     sessions = Sessions(settings.home, Connections(secrets, registrations), egress)
     pins = Pins(redis)
@@ -87,7 +88,7 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
             *FrameworkTools(settings.home, served).tools(),
             *ComponentTools(invoker).tools(),
             *FilesystemTools(settings.home).tools(),
-            *LinuxTools(settings.home, served, egress).tools(),
+            *linux.tools(),
             *llm.tools(),
         ),
         (
@@ -118,6 +119,7 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
         await sessions.close()
         invoker.close()
         await sdk.close()
+        await linux.close()
         await llm.close()
         await checker.close()
         await redis.aclose()

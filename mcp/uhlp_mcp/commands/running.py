@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uhlp_core.errors import UhlpError
+from uhlp_mcp.background import Background
 from uhlp_mcp.commands.shut_in import NOT_CONFINED, NOT_STARTED, Confinement, start, told
 
 COMMAND_UID = 199_999
@@ -59,6 +60,7 @@ async def run(
     hidden: Path,
     folder: Path,
     network: bool,
+    ending: Background,
 ) -> Completed:
     """Run the open `program`; `arguments` begin with its name.
 
@@ -66,6 +68,7 @@ async def run(
         hidden: the platform's home, which it does not see.
         folder: where its own folder is made.
         network: whether it keeps the host's network.
+        ending: ends it, also when the caller is cancelled meanwhile.
 
     Raises:
         CommandFailed: COMMAND_TIMED_OUT, COMMAND_OUTPUT_LIMIT, COMMAND_NOT_CONFINED, COMMAND_NOT_STARTED.
@@ -74,27 +77,36 @@ async def run(
     began = time.monotonic()
     try:
         process = await start(program, arguments, _confinement(limits, own, hidden, network))
-        try:
-            async with asyncio.timeout(limits.seconds + START_SECONDS):
-                stdout, stderr, code = await _communicate(process, stdin, limits.output_bytes)
-        except TimeoutError:
-            raise CommandFailed(
-                f"{arguments[0]} ran for more than {limits.seconds:g} s and was killed",
-                code="COMMAND_TIMED_OUT",
-            ) from None
-        finally:
-            # The kernel then ends all that it has started: see program_run.
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    finally:
+    except BaseException:
         shutil.rmtree(own, ignore_errors=True)
+        raise
+    try:
+        async with asyncio.timeout(limits.seconds + START_SECONDS):
+            stdout, stderr, code = await _communicate(process, stdin, limits.output_bytes)
+    except TimeoutError:
+        raise CommandFailed(
+            f"{arguments[0]} ran for more than {limits.seconds:g} s and was killed",
+            code="COMMAND_TIMED_OUT",
+        ) from None
+    finally:
+        await asyncio.shield(ending.start(_end(process, own)))
     seconds = time.monotonic() - began
     if code == NOT_CONFINED and not stdout:
         raise CommandFailed(told(stderr), code="COMMAND_NOT_CONFINED")
     if code == NOT_STARTED and not stdout:
         raise CommandFailed(told(stderr), code="COMMAND_NOT_STARTED")
     return Completed(code, stdout, stderr, seconds)
+
+
+async def _end(process: asyncio.subprocess.Process, own: Path) -> None:
+    # The kernel then ends all that it has started: see program_run.
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    # To the end of its pipes, which the last of its processes closes.
+    assert process.stdin is not None
+    process.stdin.close()
+    await process.communicate()
+    shutil.rmtree(own, ignore_errors=True)
 
 
 async def _communicate(

@@ -9,6 +9,7 @@ from typing import Any
 
 from uhlp_core.errors import InvalidInput
 from uhlp_core.home import Home
+from uhlp_mcp.background import Background
 from uhlp_mcp.commands import web
 from uhlp_mcp.commands.arguments import GRAMMARS
 from uhlp_mcp.commands.program import ProgramRefused, open_program
@@ -43,6 +44,7 @@ class LinuxTools:
         self._egress = egress
         self._slots = asyncio.Semaphore(MAX_AT_ONCE)
         self._turns = Turns()
+        self._ending = Background()
 
     def tools(self) -> tuple[Tool, ...]:
         return (
@@ -84,6 +86,10 @@ class LinuxTools:
             ),
         )
 
+    async def close(self) -> None:
+        """Wait until nothing of a program is left; to be called when no call is under way any more."""
+        await self._ending.finish()
+
     async def _execute(self, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
         config = (await self._served.snapshot(caller.deployment)).definition.commands
         command = config.find(given["command"])
@@ -107,6 +113,7 @@ class LinuxTools:
                     hidden=self._home.root,
                     folder=self._home.run / "x",
                     network=PurePosixPath(command.path).name == "curl",
+                    ending=self._ending,
                 )
         finally:
             os.close(program)

@@ -15,7 +15,7 @@ import orjson
 
 from uhlp_core import keys
 from uhlp_core.store import Store
-from uhlp_mcp.llm.background import Background
+from uhlp_mcp.background import Background
 from uhlp_mcp.llm.errors import OverBudget, TooBusy
 from uhlp_mcp.llm.prices import dollars
 

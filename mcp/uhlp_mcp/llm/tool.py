@@ -10,10 +10,10 @@ import orjson
 from uhlp_core.errors import UhlpError
 from uhlp_core.home import Home
 from uhlp_core.store import UNAVAILABLE, Store
+from uhlp_mcp.background import Background
 from uhlp_mcp.checker import Checker
 from uhlp_mcp.egress import Egress
 from uhlp_mcp.llm.accounting import Tally, model_label, tell
-from uhlp_mcp.llm.background import Background
 from uhlp_mcp.llm.cache import ResponseCache, question
 from uhlp_mcp.llm.errors import BadRequest, NotConfigured, TimedOut, TooBusy
 from uhlp_mcp.llm.generation import Generation, Services

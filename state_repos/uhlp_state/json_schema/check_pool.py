@@ -88,4 +88,5 @@ async def _end(process: Process) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-    await process.wait()
+    # To the end of its pipe: else the loop keeps it.
+    await process.communicate()

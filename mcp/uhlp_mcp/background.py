@@ -1,4 +1,4 @@
-"""Work that an answer does not wait for, and that is not lost with whoever asked."""
+"""Work that is not lost with whoever asked for it, and that an answer need not wait for."""
 
 import asyncio
 import logging
@@ -14,10 +14,12 @@ class Background:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin `work`. Whoever awaits the task does so behind `asyncio.shield`."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     async def finish(self) -> None:
         """Wait until nothing is under way any more."""
@@ -27,4 +29,4 @@ class Background:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("what a call used cannot be written down: %r", error)
+            _log.error("what a call leaves behind is not done with: %r", error)
