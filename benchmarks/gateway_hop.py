@@ -28,7 +28,9 @@ import orjson
 from benchmarks.measuring import Row
 from uhlp_core import keys, store
 from uhlp_core.settings import Settings
-from uhlp_state.model import AppDefinition, ComponentDefinition
+from uhlp_reconcilers.backends.protocol import InstanceSpec
+from uhlp_reconcilers.backends.runner_config import runner_config
+from uhlp_state.model import AppDefinition, ComponentDefinition, ResourceLimits
 from uhlp_state.snapshot import AppSnapshot
 
 HERE = Path(__file__).resolve().parent
@@ -140,7 +142,7 @@ def start_platform(programs: Programs, base: Path, port: int, lanes: int) -> Non
     instance = settings.home.sandboxes / "i0"
     instance.mkdir()
     config = base / "runner.json"
-    config.write_text(json.dumps(runner_config(trees, instance, lanes)))
+    config.write_text(json.dumps(configuration(trees, instance, lanes)))
     programs.start(sys.executable, "-I", "-S", str(RUNNER), "--config", str(config))
     sockets = [instance / f"w{number}.sock" for number in range(lanes)]
     wait_for(lambda: all(path.exists() for path in sockets) and redis_socket.exists(), "the runner")
@@ -157,29 +159,30 @@ def start_platform(programs: Programs, base: Path, port: int, lanes: int) -> Non
     )
 
 
-def runner_config(trees: Path, instance: Path, lanes: int) -> dict[str, Any]:
-    return {
-        "app": APP,
-        "deployment": APP,
-        "pool": "python",
-        "instance": instance.name,
-        "mode": "server",
-        "concurrency": lanes,
-        "trees": str(trees),
-        "dir": str(instance),
-        "environment": [],
-        "libraries": [str(Path(orjson.__file__).parent.parent)],
-        "templating": [],
-        "limits": {
-            "memoryBytes": 256 * 1024 * 1024,
-            "cpuSeconds": 0,
-            "timeoutMs": 30_000,
-            "maxProcesses": 32,
-            "maxOutputBytes": 1024 * 1024,
-            "maxOpenFiles": 256,
-        },
-        "isolation": {"uid": None, "gid": None, "tmpBytes": 16 * 1024 * 1024, "hidden": []},
-    }
+def configuration(trees: Path, instance: Path, lanes: int) -> dict[str, Any]:
+    """What the runner is told; no user of its own, for the gateway's folders are this benchmark's."""
+    spec = InstanceSpec(
+        instance=instance.name,
+        app=APP,
+        deployment=APP,
+        pool="python",
+        spec_hash="",
+        mode="server",
+        concurrency=lanes,
+        timeout_seconds=30,
+        limits=ResourceLimits(),
+        trees=trees,
+        log=instance / "app.log",
+    )
+    return runner_config(
+        spec,
+        trees=trees,
+        folder=instance,
+        libraries=[str(Path(orjson.__file__).parent.parent)],
+        templating=[],
+        node="",
+        isolation={"uid": None, "gid": None, "tmpBytes": 16 * 1024 * 1024, "hidden": []},
+    )
 
 
 async def publish(settings: Settings, sockets: list[Path]) -> None:
