@@ -12,6 +12,7 @@ import sys
 import time
 from typing import Any
 
+left: list[subprocess.Popen[bytes]] = []
 OPTIONS = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=False))
 ANY: dict[str, Any] = {"type": "object"}
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -65,7 +66,7 @@ def change(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def tree(given: dict[str, Any]) -> dict[str, Any]:
-    subprocess.Popen(["/bin/sh", "-c", "exec -a uhlp-left-behind sleep 600 2>/dev/null || exec sleep 600"])
+    left.append(subprocess.Popen(["/bin/sh", "-c", "sleep 600; true"]))
     return told("started")
 
 
