@@ -1,5 +1,7 @@
 """Previews, suspension, deletion: what an app's branches and the platform repo make of it."""
 
+import os
+import signal
 from collections.abc import Callable
 
 from e2e.platform_under_test import ON_ONE_BACKEND, Platform, answering, app_files
@@ -106,8 +108,12 @@ def test_most_apps_vanishing_at_once_is_taken_for_a_mistake(fresh_platform: Call
         platform.create(name, app_files(name, answering(name)))
     aside = platform.home / "aside"
     aside.mkdir()
+    # Stopped meanwhile: else it could see them go one by one, which is believed.
+    registry = platform.pid_of("registry")
+    os.kill(registry, signal.SIGSTOP)
     for name in names[:3]:
         platform.repo(name).rename(aside / platform.repo(name).name)
+    os.kill(registry, signal.SIGCONT)
     wait_until(lambda: "missing from" in platform.log(), "the daemon says what it does not believe")
     # At most as many as may vanish at once are gone, and the rest serves on.
     served = [name for name in names if platform.request("GET", "/", app=name).status == 200]
