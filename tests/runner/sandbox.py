@@ -50,7 +50,7 @@ class Sandbox:
     async def start(
         self,
         concurrency: int = 2,
-        timeout_seconds: float = 5.0,
+        timeout_seconds: float = 20.0,
         isolation: Isolation = Isolation.AUTO,
         mounts: tuple[Mount, ...] = (),
         env_paths: tuple[Path, ...] = (),

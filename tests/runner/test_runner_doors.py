@@ -240,7 +240,7 @@ async def test_no_way_out_of_the_tree(start: Start, tree: str, script: str) -> N
 
 
 async def test_a_revision_that_cannot_be_imported_is_refused(start: Start) -> None:
-    sandbox = await start(CODE)
+    sandbox = await start(CODE, timeout_seconds=5.0)
     sandbox.tree("t2", {sandbox.script: IMPORTS_NOTHING[sandbox.language]})
     status, answer = await sandbox.prepare("t2", sandbox.script, "healthy")
     assert (status, answer["error"]) == (422, "HANDLER_IMPORT_FAILED")
