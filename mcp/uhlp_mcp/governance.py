@@ -5,7 +5,6 @@ Where no rule concerns a call there is nothing to decide: it costs a look-up and
 
 import asyncio
 import contextlib
-import time
 from typing import Any
 
 from uhlp_core.errors import Unavailable
@@ -20,9 +19,6 @@ from uhlp_policies.chain import Decision, PolicyChain
 from uhlp_state.model.policies import PolicyEvent
 from uhlp_state.snapshot import AppSnapshot
 
-FRESH_SECONDS = 1.0
-"""How long policies are taken to be in force without asking: a lost wake-up costs no more than that."""
-
 
 class Governance:
     """The policy chains of the deployments that call."""
@@ -30,7 +26,7 @@ class Governance:
     def __init__(self, home: Home, served: Served) -> None:
         self._home = home
         self._served = served
-        self._chains: dict[str, tuple[float, AppSnapshot, PolicyChain]] = {}
+        self._chains: dict[str, tuple[AppSnapshot, PolicyChain]] = {}
         self._turns = Turns()
 
     async def check(
@@ -80,28 +76,19 @@ class Governance:
             with contextlib.suppress(Unavailable):
                 await self._current(deployment)
 
-    def doubt(self, deployment: str | None) -> None:
-        """Another revision may be in force; None: of any deployment."""
-        for name in self._chains if deployment is None else {deployment} & self._chains.keys():
-            _, snapshot, chain = self._chains[name]
-            self._chains[name] = (0.0, snapshot, chain)
-
     async def _chain(self, caller: Caller) -> PolicyChain | None:
         """None for the operator, who declares the policies."""
         return None if caller.app == PLATFORM_APP else await self._current(caller.deployment)
 
     async def _current(self, deployment: str) -> PolicyChain:
         known = self._chains.get(deployment)
-        now = time.monotonic()
-        if known is not None and now < known[0]:
-            return known[2]
         try:
             snapshot = await self._served.snapshot(deployment)
         except (Unavailable, *UNAVAILABLE):
             # While Redis is away, or has lost its data, those known last stay in force.
             if known is None:
                 raise
-            return known[2]
-        chain = known[2] if known is not None and known[1] is snapshot else PolicyChain.of(snapshot)
-        self._chains[deployment] = (now + FRESH_SECONDS, snapshot, chain)
-        return chain
+            return known[1]
+        if known is None or known[0] is not snapshot:
+            known = self._chains[deployment] = (snapshot, PolicyChain.of(snapshot))
+        return known[1]

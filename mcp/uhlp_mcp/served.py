@@ -1,5 +1,8 @@
 """What a deployment serves at the moment: the snapshot in its RoutesDoc."""
 
+import time
+from dataclasses import dataclass
+
 import orjson
 
 from uhlp_core import keys
@@ -7,27 +10,51 @@ from uhlp_core.errors import Unavailable
 from uhlp_core.store import Store
 from uhlp_state.snapshot import AppSnapshot
 
+FRESH_SECONDS = 1.0
+"""How long a revision is taken to be served without asking: a lost wake-up costs no more than that."""
+
+
+@dataclass(slots=True)
+class _Known:
+    raw: bytes
+    snapshot: AppSnapshot
+    fresh_until: float
+
 
 class Served:
-    """Reads snapshots; a document is parsed again only when it has changed."""
+    """Reads snapshots, once after each wake-up; a document is parsed again only when it has changed."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._parsed: dict[str, tuple[bytes, AppSnapshot]] = {}
+        self._known: dict[str, _Known] = {}
+        self._doubts = 0
 
     async def snapshot(self, deployment: str) -> AppSnapshot:
-        """Raises Unavailable if nothing of the deployment is served yet."""
+        """Raises Unavailable if nothing of the deployment is served yet, and what Redis raises."""
+        known = self._known.get(deployment)
+        if known is not None and time.monotonic() < known.fresh_until:
+            return known.snapshot
+        doubts = self._doubts
         raw: bytes | None = await self._store.get(keys.routes(deployment))
         if raw is None:
-            self._parsed.pop(deployment, None)
+            self._known.pop(deployment, None)
             raise Unavailable(f"no revision of {deployment} is served yet; try again in a moment")
-        known = self._parsed.get(deployment)
-        if known is None or known[0] != raw:
-            known = (raw, AppSnapshot.from_json(orjson.loads(raw)["snapshot"]))
-            self._parsed[deployment] = known
-        return known[1]
+        # What was doubted while it was on its way here may be old already.
+        fresh_until = time.monotonic() + FRESH_SECONDS if doubts == self._doubts else 0.0
+        if known is not None and known.raw == raw:
+            snapshot = known.snapshot
+        else:
+            snapshot = AppSnapshot.from_json(orjson.loads(raw)["snapshot"])
+        self._known[deployment] = _Known(raw, snapshot, fresh_until)
+        return snapshot
+
+    def doubt(self, deployment: str | None) -> None:
+        """Another revision may be served; None: of any deployment."""
+        self._doubts += 1
+        for name in self._known if deployment is None else {deployment} & self._known.keys():
+            self._known[name].fresh_until = 0.0
 
     def keep_only(self, deployments: set[str]) -> None:
         """Forget deployments that have no instance any more."""
-        for gone in self._parsed.keys() - deployments:
-            del self._parsed[gone]
+        for gone in self._known.keys() - deployments:
+            del self._known[gone]

@@ -108,7 +108,13 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
         await operator.open(settings.home.mcp_socket)
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(work) for work in (daemon.follow(), daemon.look_again(), sessions.sweep())
+                group.create_task(work)
+                for work in (
+                    daemon.follow_routes(),
+                    daemon.follow_instances(),
+                    daemon.look_again(),
+                    sessions.sweep(),
+                )
             ]
             await stop.wait()
             await cancel(tasks)
@@ -138,12 +144,13 @@ class _Daemon:
         self._governance = governance
         self._looking = asyncio.Lock()
 
-    async def follow(self) -> None:
-        async for kind, deployment in wake.listen(self._redis, "instances", "routes"):
-            if kind == "routes":
-                self._governance.doubt(deployment)
-            else:
-                await self._look()
+    async def follow_routes(self) -> None:
+        async for _, deployment in wake.listen(self._redis, "routes"):
+            self._served.doubt(deployment)
+
+    async def follow_instances(self) -> None:
+        async for _ in wake.listen(self._redis, "instances"):
+            await self._look()
 
     async def look_again(self) -> None:
         while True:

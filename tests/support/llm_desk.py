@@ -32,12 +32,14 @@ class Desk:
     redis: Any
     secrets: dict[tuple[str, str], str] = field(default_factory=lambda: {("alpha", "secret:key"): KEY})
     checker: Checker = field(default_factory=Checker)
+    served: Served = field(init=False)
     tools: LlmTools = field(init=False)
     toolbox: Toolbox = field(init=False)
 
     def open(self) -> None:
         """Make the tools."""
-        served, manager = Served(self.redis), StateManager(self.settings.home, self.redis)
+        served = self.served = Served(self.redis)
+        manager = StateManager(self.settings.home, self.redis)
         self.tools = LlmTools(
             self.settings.home,
             self.redis,
@@ -71,6 +73,7 @@ class Desk:
             policies={name: Policy.model_validate(policy) for name, policy in (policies or {}).items()},
         )
         await self.redis.set(keys.routes(deployment), orjson.dumps({"snapshot": snapshot.to_json()}))
+        self.served.doubt(deployment)
 
     async def script(self, *rules: dict[str, Any], app: str = "alpha", **llm: Any) -> None:
         """Serve an app with a repo whose scripted provider has these rules."""

@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import anthropic
+import httpx2
 from anthropic.types import Message, RawMessageStreamEvent
 
 from uhlp_mcp.llm.errors import ProviderUnavailable, Refused
@@ -20,8 +21,8 @@ logging.getLogger("anthropic").setLevel(logging.WARNING)
 DEFAULT_URL = "https://api.anthropic.com"
 
 _PATH = "/v1/messages"
-"""Asked directly, as with OpenAI's; and the SDK's method for it no longer knows all parameters, of which
-newer models take fewer: the API knows which model takes what."""
+"""Asked directly and unparsed, as with OpenAI's; and the SDK's method for it no longer knows all parameters,
+of which newer models take fewer: the API knows which model takes what."""
 
 _PARAMETERS = frozenset({"temperature", "top_p", "top_k"})
 _FINISH_REASONS = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length"}
@@ -42,13 +43,19 @@ class AnthropicMessages(SdkProvider):
         self._structured_output = structured_output
 
     async def _whole(self, request: Request) -> Completion:
-        answer = await self._client.post(_PATH, cast_to=Message, body=self._body(request))
+        response = await self._client.post(_PATH, cast_to=httpx2.Response, body=self._body(request))
+        answer = response.json()
         gathered = Gathered(None)
-        for block in answer.content:
-            if block.type == "text":
-                await gathered.add(block.text)
+        for block in answer["content"]:
+            if block.get("type") == "text":
+                await gathered.add(block["text"])
+        usage = answer.get("usage") or {}
         return _completion(
-            request, gathered.text, answer.stop_reason, answer.usage.input_tokens, answer.usage.output_tokens
+            request,
+            gathered.text,
+            answer.get("stop_reason"),
+            usage.get("input_tokens"),
+            usage.get("output_tokens"),
         )
 
     async def _streamed(self, request: Request, emit: Emit) -> Completion:

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import httpx2
 import openai
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
@@ -44,12 +45,18 @@ class OpenAiChat(SdkProvider):
         self._max_tokens = "max_completion_tokens" if base_url is None else "max_tokens"
 
     async def _whole(self, request: Request) -> Completion:
-        answer = await self._client.post(_PATH, cast_to=ChatCompletion, body=self._body(request))
-        choice = answer.choices[0]
-        _check_refusal(choice.message.refusal, choice.finish_reason)
+        # Unparsed: the SDK would make its models of what is looked at once, which takes as long as asking.
+        response = await self._client.post(_PATH, cast_to=httpx2.Response, body=self._body(request))
+        answer = response.json()
+        [choice, *_] = answer["choices"]
+        message, finish = choice["message"], choice.get("finish_reason")
+        _check_refusal(message.get("refusal"), finish)
         gathered = Gathered(None)
-        await gathered.add(choice.message.content or "")
-        return _completion(request, gathered.text, choice.finish_reason, answer.usage)
+        await gathered.add(message.get("content") or "")
+        usage = answer.get("usage") or {}
+        return _completion(
+            request, gathered.text, finish, usage.get("prompt_tokens"), usage.get("completion_tokens")
+        )
 
     async def _streamed(self, request: Request, emit: Emit) -> Completion:
         gathered, finish, usage, refusal = Gathered(emit), None, None, ""
@@ -71,7 +78,13 @@ class OpenAiChat(SdkProvider):
         if finish is None:
             raise ProviderUnavailable("the stream broke off before the answer was whole", billed=True)
         _check_refusal(refusal, finish)
-        return _completion(request, gathered.text, finish, usage)
+        return _completion(
+            request,
+            gathered.text,
+            finish,
+            getattr(usage, "prompt_tokens", None),
+            getattr(usage, "completion_tokens", None),
+        )
 
     def _body(self, request: Request) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -97,11 +110,13 @@ def _check_refusal(refusal: str | None, finish: str | None) -> None:
         raise Refused("the model refuses to answer this", billed=True)
 
 
-def _completion(request: Request, text: str, finish: str | None, usage: Any) -> Completion:
+def _completion(
+    request: Request, text: str, finish: str | None, input_tokens: object, output_tokens: object
+) -> Completion:
     prompt = "".join(message.content for message in request.messages)
     return Completion(
         text,
         finish or "stop",
-        counted(getattr(usage, "prompt_tokens", None), prompt),
-        counted(getattr(usage, "completion_tokens", None), text),
+        counted(input_tokens, prompt),
+        counted(output_tokens, text),
     )

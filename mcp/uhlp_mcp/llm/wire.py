@@ -5,6 +5,7 @@ hold it.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import httpx2
 
@@ -29,15 +30,36 @@ class Wire:
 
     def client(self, credential: Mapping[str, str]) -> httpx2.AsyncClient:
         """An HTTP client that sends `credential`, headers by lower-case name, with every request."""
-        return httpx2.AsyncClient(
-            transport=_Transport(self._outbound, credential),
-            timeout=None,
-            follow_redirects=False,
-            trust_env=False,
-        )
+        return _Client(_Transport(self._outbound, credential))
 
     async def close(self) -> None:
         await self._outbound.close()
+
+
+class _Client(httpx2.AsyncClient):
+    """Sends what an SDK asks for, as it is.
+
+    What its base adds to every request (headers, cookies, authentication, redirects) is not wanted on this
+    wire, and takes longer than sending it.
+    """
+
+    def __init__(self, transport: httpx2.AsyncBaseTransport) -> None:
+        super().__init__(transport=transport, timeout=None, follow_redirects=False, trust_env=False)
+        self._wire = transport
+
+    def build_request(self, method: str, url: httpx2.URL | str, **given: Any) -> httpx2.Request:
+        given.pop("timeout", None)  # whoever calls a provider bounds that
+        return httpx2.Request(method, url, **given)
+
+    async def send(self, request: httpx2.Request, *, stream: bool = False, **given: Any) -> httpx2.Response:
+        response = await self._wire.handle_async_request(request)
+        response.request = request
+        if not stream:
+            try:
+                await response.aread()
+            finally:
+                await response.aclose()
+        return response
 
 
 class _Transport(httpx2.AsyncBaseTransport):
