@@ -1,4 +1,5 @@
 # Everything a newcomer needs: `make run` and `make test`.
+SHELL := bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,16 +30,16 @@ test: $(VENV)/installed-dev  ## run every test
 ifdef TESTS
 	@$(BIN)/pytest $(TESTS)
 else
-	@echo "Two halves of the tests run side by side; each is shown when it is done (minutes)."
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-platforms test-parts
+	@echo "Two halves of the tests run side by side, for some minutes."
+	@$(MAKE) --no-print-directory --jobs=2 test-platforms test-parts
 endif
 
-# About as long as each other.
+# About as long as each other. Every line says which half it is of.
 test-platforms: $(VENV)/installed-dev
-	@$(BIN)/pytest tests/e2e
+	@set -o pipefail; $(BIN)/pytest tests/e2e 2>&1 | sed --unbuffered 's/^/platforms │ /'
 
 test-parts: $(VENV)/installed-dev
-	@$(BIN)/pytest tests --ignore=tests/e2e
+	@set -o pipefail; $(BIN)/pytest tests --ignore=tests/e2e 2>&1 | sed --unbuffered 's/^/parts     │ /'
 
 lint: $(VENV)/installed-dev  ## format, lint, types, and who may import whom
 	@$(BIN)/ruff format --check --quiet $(SOURCES) tests benchmarks || (echo "run: make format"; exit 1)
