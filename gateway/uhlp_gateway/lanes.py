@@ -112,7 +112,10 @@ class Pool:
     """Hands out lanes, the least busy first, and keeps a bounded first-come-first-served queue."""
 
     def __init__(self, name: str, limits: PoolLimits, on_queue: Callable[[], None]) -> None:
-        """`on_queue` is called when a request is the first to wait, or cannot even do that."""
+        """`on_queue` is called when a request is the first to wait, or cannot even do that.
+
+        Never for a pool that is not elastic: nobody could do anything about it.
+        """
         self.name = name
         self.limits = limits
         self.meter = Meter()
@@ -184,7 +187,7 @@ class Pool:
         """
         if len(self._queue) >= self.limits.max_queue:
             self.meter.rejected += 1
-            self._on_queue()
+            self._tell_of_queue()
             raise PoolBusy
         loop = self.loop
         began = loop.time()
@@ -192,7 +195,7 @@ class Pool:
         deadline = began + (self.limits.queue_timeout if patience is None else patience)
         entry = (waiter, deadline)
         if not self._queue:
-            self._on_queue()
+            self._tell_of_queue()
         self._queue.append(entry)
         if self._queue_timer is None:
             self._queue_timer = loop.call_at(deadline, self._expire_queue)
@@ -241,6 +244,10 @@ class Pool:
         for timer in (self._queue_timer, self._sweeper):
             if timer is not None:
                 timer.cancel()
+
+    def _tell_of_queue(self) -> None:
+        if self.limits.elastic:
+            self._on_queue()
 
     def _least_busy(self) -> Lane | None:
         best: Lane | None = None
