@@ -26,8 +26,9 @@ from support.waiting import wait_until
 
 SECONDS = float(os.environ.get("UHLP_TEST_CHAOS_SECONDS", "20"))
 SEED = int(os.environ.get("UHLP_TEST_CHAOS_SEED", random.SystemRandom().randrange(1 << 32)))
-WHOLE_WITHIN = 10.0
-"""Seconds after the last blow in which all pools have all their instances again."""
+WHOLE_WITHIN = 30.0
+"""Seconds after the last blow in which all pools have all their instances again: on a machine with nothing
+else to do it takes less than 10, but other tests run beside this one."""
 
 QUIET_SECONDS = (0.0, 3.0)
 """Between two blows: from none, so that a blow meets the recovery from the last one, to enough to recover."""
