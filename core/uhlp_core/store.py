@@ -1,6 +1,7 @@
 """Connections to Redis and JSON documents in it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from uhlp_core.settings import Settings
@@ -35,8 +36,40 @@ class Unwritable(ResponseError):
 # The client has no class of its own for this answer, which must not be taken for a mistake of ours.
 BaseParser.EXCEPTION_CLASSES["MISCONF"] = Unwritable
 
-UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, Unwritable, ConnectionError, TimeoutError)
+UNAVAILABLE = (
+    RedisConnectionError,
+    RedisTimeoutError,
+    Unwritable,
+    OutOfMemoryError,
+    ConnectionError,
+    TimeoutError,
+)
 """What a call raises while Redis cannot be reached, or cannot write."""
+
+
+class Script:
+    """A Lua script that fails as commands do.
+
+    Redis tells of a command that fails within a script in words of its own, which the client takes for a
+    mistake in the script.
+    """
+
+    def __init__(self, store: Store, text: str) -> None:
+        self._store = store
+        self._text = text
+
+    @cached_property
+    def _registered(self) -> Any:
+        return self._store.register_script(self._text)
+
+    async def __call__(self, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
+        """What the script returns. Raises what a command raises."""
+        try:
+            return await self._registered(keys=keys, args=args)
+        except ResponseError as error:
+            if "-MISCONF" in str(error) or "-OOM" in str(error):
+                raise Unwritable(str(error)) from None
+            raise
 
 
 def connect(settings: Settings) -> Store:

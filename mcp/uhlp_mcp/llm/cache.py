@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from uhlp_core import keys
-from uhlp_core.store import Store
+from uhlp_core.store import Script, Store
 from uhlp_mcp.llm.provider import Request
 
 MAX_ENTRIES = 1000
@@ -37,7 +37,7 @@ class ResponseCache:
 
     def __init__(self, redis: Store) -> None:
         self._redis = redis
-        self._put = redis.register_script(_PUT)
+        self._put = Script(redis, _PUT)
 
     async def get(self, deployment: str, question: str) -> dict[str, Any] | None:
         """The answer kept for a question, or None."""

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from uhlp_core import keys
-from uhlp_core.store import Store
+from uhlp_core.store import Script, Store
 from uhlp_mcp.background import Background
 from uhlp_mcp.llm.errors import OverBudget, TooBusy
 from uhlp_mcp.llm.prices import dollars
@@ -133,8 +133,8 @@ class Ledger:
 
     def __init__(self, redis: Store) -> None:
         self._redis = redis
-        self._reserve = redis.register_script(_RESERVE)
-        self._settle = redis.register_script(_SETTLE)
+        self._reserve = Script(redis, _RESERVE)
+        self._settle = Script(redis, _SETTLE)
         self._settling: dict[str, Background] = {}
 
     async def reserve(self, account: Account, tokens: int, nanos: int, seconds: float) -> Held:

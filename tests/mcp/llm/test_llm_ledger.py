@@ -15,6 +15,7 @@ from support.llm_desk import Desk, openai
 from support.private_redis import PrivateRedis
 from support.waiting import eventually
 from uhlp_core import keys
+from uhlp_core.store import UNAVAILABLE
 from uhlp_mcp.llm import ledger as ledger_module
 from uhlp_mcp.llm.errors import NotConfigured, OverBudget, TooBusy
 from uhlp_mcp.llm.ledger import Account, Held, Ledger, Limit
@@ -180,3 +181,14 @@ def test_the_price_list_knows_public_models() -> None:
         cost(LlmProvider.model_validate({"type": "openai", "baseUrl": "https://x.example"}), "gpt-4o", 1, 1)
         is None
     )
+
+
+async def test_nothing_is_granted_that_redis_cannot_keep(desk: Desk, fake: FakeLlm) -> None:
+    await desk.configure(openai(fake.openai))
+    await desk.redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(UNAVAILABLE):
+            await desk.ask()
+    finally:
+        await desk.redis.config_set("maxmemory", 0)
+    assert fake.seen == []
