@@ -36,3 +36,9 @@ class Unavailable(UhlpError):
     """Something needed is not there at the moment; trying again later can help."""
 
     code = "UNAVAILABLE"
+
+
+class QuotaExceeded(UhlpError):
+    """The app would take more than the platform gives one app; the text says of what, and what to do."""
+
+    code = "QUOTA_EXCEEDED"

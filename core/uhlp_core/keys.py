@@ -59,6 +59,16 @@ def runtime(deployment: str, key: str) -> str:
     return f"uhlp:runtime:{deployment}:{key}"
 
 
+def runtime_use(deployment: str) -> str:
+    """Bytes that a deployment's runtime values take, at most."""
+    return f"uhlp:runtime-use:{deployment}"
+
+
+def runtime_recounted(deployment: str) -> str:
+    """There while those bytes were counted anew not long ago."""
+    return f"uhlp:runtime-recounted:{deployment}"
+
+
 def llm_usage(app: str, day: str) -> str:
     """What an app used on a day (`2026-01-31`, UTC): a hash of counters."""
     return f"uhlp:llm:usage:{app}:{day}"

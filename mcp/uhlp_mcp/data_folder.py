@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from uhlp_core.errors import InvalidInput, NotFound, UhlpError
+from uhlp_core.errors import InvalidInput, NotFound, QuotaExceeded
 
 MAX_PATH = 512
 MAX_DEPTH = 16
@@ -25,12 +25,6 @@ MAX_FILES = 10_000
 
 _DRAFT = ".uhlp-"
 """How the name of a file begins that is being written; nothing else may begin so."""
-
-
-class QuotaExceeded(UhlpError):
-    """The folder, or one file, would grow too large."""
-
-    code = "QUOTA_EXCEEDED"
 
 
 @dataclass(frozen=True, slots=True)

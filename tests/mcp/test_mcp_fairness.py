@@ -1,4 +1,4 @@
-"""One app asks for all that there is: threads, programs, rules, connections. The others do not notice."""
+"""One app asks for all that there is: threads, programs, rules, connections, memory; others do not notice."""
 
 import asyncio
 import fcntl
@@ -19,10 +19,12 @@ from support.waiting import eventually
 from uhlp_mcp import door_server, doors, http, network, turns
 from uhlp_mcp.server import THREADS
 from uhlp_mcp.turns import TooManyWaiting, Turns
+from uhlp_state import runtime_quota
 
 BASH = "/usr/bin/bash"
 SET = "core.state.setDefinitionFileContent"
 GET = "core.state.getRuntimeValue"
+PUT = "core.state.setRuntimeValue"
 WRITE = "core.filesystem.writeFile"
 RUN = "core.linux.executeCommand"
 PATIENCE = 3.0
@@ -220,3 +222,17 @@ async def test_a_flood_of_calls_takes_no_connection_to_redis_from_others(office:
         for _ in range(50):
             assert await at_once(lambda: office.call("b0", GET, key="k")) == {"found": False}
         assert not any(one.done() for one in asking)
+
+
+async def test_an_apps_values_do_not_fill_redis(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_quota, "MAX_DEPLOYMENT_BYTES", 100_000)
+    value = "x" * 10_000
+    for number in range(9):
+        await office.call("a0", PUT, key=f"k{number}", value=value)
+    told = await office.refused("a0", PUT, key="k9", value=value)
+    assert told == (
+        "QUOTA_EXCEEDED: all runtime values of alpha together would take more than 100000 bytes of Redis's "
+        "memory; delete some, or give them a time to live"
+    )
+    await office.call("b0", PUT, key="k0", value=value)
+    assert (await office.call("a0", GET, key="k8"))["value"] == value
