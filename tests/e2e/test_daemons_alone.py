@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,13 +20,19 @@ HANDLER = "state/_jit_code/root/v1/handler.py"
 
 
 def _free_port() -> int:
-    """A port whose successors are free as well: the control surface and the MCP server take those."""
-    with socket.socket() as one, socket.socket() as two, socket.socket() as three:
-        one.bind(("127.0.0.1", 0))
-        port = int(one.getsockname()[1])
-        two.bind(("127.0.0.1", port + 1))
-        three.bind(("127.0.0.1", port + 2))
-    return port
+    """A port whose successors are free as well: the control surface and the MCP server take those.
+
+    Not of those that Linux gives out by itself: other tests would take one before the daemon does.
+    """
+    for port in random.sample(range(20_000, 30_000, 3), 100):
+        with socket.socket() as one, socket.socket() as two, socket.socket() as three:
+            try:
+                for number, probe in enumerate((one, two, three)):
+                    probe.bind(("127.0.0.1", port + number))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no three free ports in a row")
 
 
 class Services(Platform):
