@@ -60,7 +60,7 @@ def runtime(deployment: str, key: str) -> str:
 
 
 def runtime_use(deployment: str) -> str:
-    """Bytes that a deployment's runtime values take, at most."""
+    """Hash: the bytes that a deployment's runtime values take, at most; see `uhlp_state.runtime_quota`."""
     return f"uhlp:runtime-use:{deployment}"
 
 

@@ -1,6 +1,7 @@
 """Runtime values in a real Redis: JSON, expiry, counters, bounds, name spaces."""
 
 import asyncio
+import contextlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -148,7 +149,7 @@ def small(monkeypatch):
 
 
 async def used(store, deployment="hello"):
-    return int(await store.get(keys.runtime_use(deployment)))
+    return int(await store.hget(keys.runtime_use(deployment), "bytes"))
 
 
 async def fill(state):
@@ -219,6 +220,65 @@ async def test_values_that_nobody_counted_count(state, store, small):
         await state.set_runtime_value("hello", "kz", "x" * 998)
 
 
+class Meddled:
+    """A Redis in which somebody else does something between two steps of a count."""
+
+    def __init__(self, store, meddle):
+        self._store = store
+        self._meddle = meddle
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    async def scan(self, cursor, **options):
+        if cursor == 0:
+            await self._meddle()
+        return await self._store.scan(cursor, **options)
+
+
+async def test_what_is_deleted_while_it_is_counted_is_subtracted_once(state, store, small):
+    await fill(state)
+    await store.delete(keys.runtime_recounted("hello"))
+
+    async def delete_some():
+        for number in range(4):
+            await state.delete_runtime_value("hello", f"k{number}")
+        await state.set_runtime_value("hello", "k4", 1)
+
+    meddled = RuntimeState(Meddled(store, delete_some))
+    await meddled.set_runtime_value("hello", "kz", "x" * 998)
+    assert await used(store) >= await counted(store)
+    await store.delete(keys.runtime_recounted("hello"))
+    for number in range(10, 10 + ROOM // TAKES):
+        with contextlib.suppress(QuotaExceeded):
+            await state.set_runtime_value("hello", f"k{number}", "x" * 998)
+    assert await used(store) == await counted(store) <= ROOM
+
+
+async def test_a_count_of_what_was_deleted_as_a_whole_corrects_nothing(state, store, small):
+    await fill(state)
+    await store.delete(keys.runtime_recounted("hello"))
+
+    async def start_anew():
+        await state.delete_all_runtime_values("hello")
+        await state.set_runtime_value("hello", "ka", "x" * 998)
+
+    await RuntimeState(Meddled(store, start_anew)).set_runtime_value("hello", "kz", "x" * 998)
+    assert await used(store) == await counted(store) == 2 * TAKES
+
+
+async def test_who_comes_while_it_is_counted_waits_for_the_same_count(store):
+    begun = 0
+
+    async def count():
+        nonlocal begun
+        begun += 1
+
+    state = RuntimeState(Meddled(store, count))
+    await asyncio.gather(*(state.set_runtime_value("hello", f"k{number}", 1) for number in range(20)))
+    assert begun == 1
+
+
 async def test_many_who_write_at_once_do_not_exceed_it(state, store, small):
     async def write(number):
         try:
@@ -257,7 +317,7 @@ async def test_the_count_is_that_of_what_is_there(state, store, steps):
             await state.increment_runtime_value("hello", key, number)
         else:
             await state.delete_runtime_value("hello", key)
-    assert int(await store.get(keys.runtime_use("hello")) or 0) == await counted(store)
+    assert int(await store.hget(keys.runtime_use("hello"), "bytes") or 0) == await counted(store)
 
 
 async def test_a_redis_that_takes_no_writes(state, store):
