@@ -36,6 +36,12 @@ def echoes(input, context):
 
 def invokes(input, context):
     return [invoke("add", [1]), invoke("add", None, 500)]
+
+def side_by_side(input, context):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4) as threads:
+        return list(threads.map(lambda number: call_tool("app.text", {"a": number}), range(400)))
 """
 
 JAVASCRIPT = """
@@ -63,6 +69,8 @@ export function begins() {
 }
 
 export const echoes = () => callTool("app.text", { a: 1 });
+export const side_by_side = () =>
+  Promise.all(Array.from({ length: 400 }, (_, number) => callTool("app.text", { a: number })));
 export const invokes = async () => [await invoke("add", [1]), await invoke("add", null, 500)];
 """
 
@@ -188,6 +196,13 @@ async def test_a_component_is_invoked(start: Start) -> None:
         _, body = await sandbox.execute("invokes", mcp_endpoint=endpoint)
     add = {"componentId": "add", "input": None}
     assert body["data"] == [{**add, "input": [1]}, {**add, "timeoutMs": 500}]
+
+
+async def test_calls_side_by_side_get_their_own_answers(start: Start) -> None:
+    sandbox = await start(CODE)
+    async with mcp_server(sandbox) as endpoint:
+        status, body = await sandbox.execute("side_by_side", mcp_endpoint=endpoint)
+    assert (status, [json.loads(text) for text in body["data"]]) == (200, [{"a": n} for n in range(400)])
 
 
 async def test_token_and_request_of_the_context_are_presented(start: Start) -> None:

@@ -125,10 +125,10 @@ def _write(level: str, message: object) -> None:
 
 
 class _Client:
-    """JSON-RPC `tools/call` over one kept HTTP/1.1 connection."""
+    """JSON-RPC `tools/call` over kept HTTP/1.1 connections: one, or as many as the handler's threads use."""
 
     def __init__(self) -> None:
-        self._socket: socket | None = None
+        self._idle: list[socket] = []
         self._endpoint = ""
         self._token = ""
         self._request_id = ""
@@ -185,8 +185,8 @@ class _Client:
             raise ToolError("MCP_UNREACHABLE", f"{self._endpoint or 'no mcp_endpoint'}: {error}") from None
 
     def _exchange(self, message: bytes) -> "tuple[int, bytes]":
+        # Kept again only after a whole answer: an interrupted call leaves no half one.
         connection = self._kept() or self._connect()
-        self._socket = None  # Kept again only after a whole answer: an interrupted call leaves no half one.
         try:
             connection.sendall(message)
             data = b""
@@ -218,22 +218,25 @@ class _Client:
         if b"connection: close" in head:
             connection.close()
         else:
-            self._socket = connection
+            self._idle.append(connection)
         return status, b"".join(parts)
 
     def _kept(self) -> "socket | None":
-        """The connection of the call before, if it was not closed meanwhile."""
-        if self._socket is None:
-            return None
-        self._socket.settimeout(0)
-        try:
-            self._socket.recv(1)  # Nobody has asked anything yet: there is only the end to be received.
-        except BlockingIOError:
-            self._socket.settimeout(MCP_TIMEOUT_SECONDS)
-            return self._socket
-        except OSError:
-            pass
-        self._close()
+        """The connection of a call before, if it was not closed meanwhile."""
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                break  # Another thread was faster.
+            connection.settimeout(0)
+            try:
+                connection.recv(1)  # Nobody has asked anything yet: there is only the end to be received.
+            except BlockingIOError:
+                connection.settimeout(MCP_TIMEOUT_SECONDS)
+                return connection
+            except OSError:
+                pass
+            connection.close()
         return None
 
     def _connect(self) -> "socket":
@@ -257,9 +260,8 @@ class _Client:
             sleep(0.02)
 
     def _close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        while self._idle:
+            self._idle.pop().close()
 
 
 def _begin(context: "dict[str, Any]") -> None:
