@@ -29,6 +29,9 @@ KEPT_TEMPLATES = 256
 
 BOUNDARY_CHARACTERS = 16
 
+FENCE_BYTES = len("<data-></data->") + 2 * BOUNDARY_CHARACTERS
+"""Around each value of a request, and part of the prompt that is paid for."""
+
 MESSAGE_CHARACTERS = 300
 """Of an error inside a template: it may quote a value."""
 
@@ -217,7 +220,7 @@ class _Budget:
 
     def take(self, piece: str) -> None:
         """Raises Failure when the prompt has become too large."""
-        self._left -= len(piece.encode())
+        self._left -= len(piece.encode()) + (FENCE_BYTES if isinstance(piece, _Fenced) else 0)
         if self._left < 0:
             why = f"the prompt is larger than {PROMPT_BYTES} bytes; send less, or shorten it in the template"
             raise Failure(failure.PROMPT_TOO_LARGE, why)

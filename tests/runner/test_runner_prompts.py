@@ -135,6 +135,10 @@ async def test_a_tool_that_cannot_be_reached(llm: Llm) -> None:
         ("{{ input.list.append(1) }}", "PROMPT_FAILED"),
         ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "PROMPT_FAILED"),
         ("{% for a in range(9999) %}{{ input.text * 9999 }}{% endfor %}", "PROMPT_TOO_LARGE"),
+        (
+            "{% for a in range(999) %}{% for a in range(99) %}{{ input.empty }}{% endfor %}{% endfor %}",
+            "PROMPT_TOO_LARGE",
+        ),
         ("{% set n = namespace(x='x' * 9) %}{% for a in range(99) %}{% set n.x = n.x * 9 %}{% endfor %}",
          "OUT_OF_MEMORY"),
     ],
@@ -151,7 +155,7 @@ async def test_a_template_that_fails_or_runs_away_ends_alone(llm: Llm, template:
     assert await llm.prepare(bad=template, good="fine") == (200, OK)
     beside = asyncio.create_task(llm.ask("good"))
     await eventually(lambda: len(llm.mcp.calls) == 1, "the call is under way")
-    status, answer = await llm.ask("bad", {"text": "abc", "list": []})
+    status, answer = await llm.ask("bad", {"text": "abc", "list": [], "empty": ""})
     assert (status, answer["error"]) == (500, code)
     go.set()
     assert (await beside)[1]["data"] == "slow"
