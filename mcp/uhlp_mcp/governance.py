@@ -27,6 +27,7 @@ class Governance:
         self._home = home
         self._served = served
         self._chains: dict[str, tuple[AppSnapshot, PolicyChain]] = {}
+        self._compiling: dict[str, asyncio.Lock] = {}
         self._turns = Turns()
 
     async def check(
@@ -72,6 +73,7 @@ class Governance:
         """Read the policies of deployments that may call, so that they are at hand if Redis goes away."""
         for gone in self._chains.keys() - deployments:
             del self._chains[gone]
+            self._compiling.pop(gone, None)
         for deployment in deployments - self._chains.keys():
             with contextlib.suppress(Unavailable):
                 await self._current(deployment)
@@ -90,5 +92,23 @@ class Governance:
                 raise
             return known[1]
         if known is None or known[0] is not snapshot:
-            known = self._chains[deployment] = (snapshot, PolicyChain.of(snapshot))
+            known = await self._compiled(deployment, snapshot)
         return known[1]
+
+    async def _compiled(self, deployment: str, snapshot: AppSnapshot) -> tuple[AppSnapshot, PolicyChain]:
+        """The chain of a snapshot, made once for all who wait for it, in a thread: it can take seconds."""
+        async with self._compiling.setdefault(deployment, asyncio.Lock()):
+            known = self._chains.get(deployment)
+            if known is None or known[0] is not snapshot:
+                if known is not None and _policies(known[0]) == _policies(snapshot):
+                    chain = known[1]
+                else:
+                    chain = await self._turns.run(
+                        snapshot.app, THREADS_OF_APP, lambda: asyncio.to_thread(PolicyChain.of, snapshot)
+                    )
+                known = self._chains[deployment] = (snapshot, chain)
+        return known
+
+
+def _policies(snapshot: AppSnapshot) -> object:
+    return snapshot.shipped_policies, snapshot.policies

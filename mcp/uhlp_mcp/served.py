@@ -41,6 +41,7 @@ class Served:
             raise Unavailable(f"no revision of {deployment} is served yet; try again in a moment")
         # What was doubted while it was on its way here may be old already.
         fresh_until = time.monotonic() + FRESH_SECONDS if doubts == self._doubts else 0.0
+        known = self._known.get(deployment)  # others may have read it meanwhile
         if known is not None and known.raw == raw:
             snapshot = known.snapshot
         else:

@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 from fnmatch import translate
 from typing import Any, Self
 
-import re2
-
 from uhlp_core.errors import UhlpError
 from uhlp_policies.detectors import Finder, Span
 from uhlp_policies.shipped import shipped_policy
-from uhlp_state.model.policies import Condition, Policy, PolicyAction, PolicyEvent, PolicyRule
+from uhlp_state.model.policies import Condition, Policy, PolicyAction, PolicyEvent, PolicyRule, compiled
 from uhlp_state.snapshot import AppSnapshot
 
 MAX_KNOWN = 1000
@@ -147,7 +145,7 @@ class _Rule:
         self._conditions = [_condition(condition) for condition in rule.when]
         self._larger_than = rule.larger_than
         self._finder = Finder(rule.detect) if rule.detect else None
-        self._patterns = [re2.compile(pattern) for pattern in rule.patterns]
+        self._patterns = [compiled(pattern) for pattern in rule.patterns]
         self._looks = bool(self._finder or self._patterns)
 
     def concerns(self, event: PolicyEvent, tool: str, component: str) -> bool:
@@ -198,7 +196,7 @@ def _globs(names: tuple[str, ...]) -> re.Pattern[str] | None:
 
 def _condition(condition: Condition) -> Callable[[Any], bool]:
     path = condition.argument.split(".")
-    pattern = re2.compile(condition.matches) if condition.matches is not None else None
+    pattern = compiled(condition.matches) if condition.matches is not None else None
     least, most = condition.at_least, condition.at_most
 
     def holds(arguments: Any) -> bool:

@@ -20,6 +20,7 @@ from uhlp_state.model import (
     SecurityConfig,
     ToolDefinition,
 )
+from uhlp_state.model.policies import CHECKED
 from uhlp_state.model.pools import Language
 
 
@@ -132,7 +133,10 @@ class AppSnapshot:
             prompts={path: PromptTemplate.model_validate(prompt) for path, prompt in data["prompts"].items()},
             ui={path: UiFile(**file) for path, file in data["ui"].items()},
             shipped_policies=tuple(data["shippedPolicies"]),
-            policies={name: Policy.model_validate(policy) for name, policy in data["policies"].items()},
+            policies={
+                name: Policy.model_validate(policy, context=CHECKED)
+                for name, policy in data["policies"].items()
+            },
             tools=tuple(ToolDefinition.model_validate(item) for item in data["tools"]),
             mcp_programs={
                 name: AllowedMcpServer.model_validate(item) for name, item in data["mcpPrograms"].items()

@@ -32,6 +32,7 @@ from uhlp_state.model import (
     SecurityConfig,
     ToolDefinition,
 )
+from uhlp_state.model.policies import MAX_PATTERNS
 from uhlp_state.parse_cache import ParseCache
 from uhlp_state.platform import PlatformDefinition
 from uhlp_state.problems import Code, Problem, did_you_mean, quoted
@@ -154,9 +155,17 @@ def _report_missing(files: Files, path: str) -> None:
 def _policies(files: Files, platform: PlatformDefinition) -> dict[str, Policy]:
     """The policies that hold for the app, by name, in the order in which they are asked."""
     found = {f"platform/{name}": policy for name, policy in platform.policies.items()}
+    patterns = 0
     for path in sorted(files.under(POLICIES, ".yaml")):
         if part := files.model(path, Policy):
             found[path.removeprefix(POLICIES).removesuffix(".yaml")] = part.model
+            patterns += part.model.pattern_count
+            if patterns > MAX_PATTERNS >= patterns - part.model.pattern_count:
+                message = f"with this policy the app has more than {MAX_PATTERNS} regular expressions"
+                remedy = "join some with `|`, or remove them"
+                files.problems.append(
+                    part.problem(("rules",), Code.QUOTA_EXCEEDED, message, remedy, key=True)
+                )
     return found
 
 

@@ -20,6 +20,7 @@ from uhlp_mcp import door_server, doors, http, network, turns
 from uhlp_mcp.server import THREADS
 from uhlp_mcp.turns import TooManyWaiting, Turns
 from uhlp_state import runtime_quota
+from uhlp_state.model.policies import MAX_PATTERNS
 
 BASH = "/usr/bin/bash"
 SET = "core.state.setDefinitionFileContent"
@@ -94,6 +95,23 @@ async def test_rules_that_take_long_stop_nobody_else(office: Office) -> None:
             await office.call("b0", "core.state.getRuntimeValue", key="k")
             slowest = max(slowest, time.monotonic() - began)
     assert slowest < 1.0
+
+
+async def test_rules_that_take_long_to_compile_stop_nobody_else(office: Office) -> None:
+    rules = [
+        {
+            "id": f"rule-{number}",
+            "events": ["tool.call"],
+            "action": "DENY",
+            "patterns": [f"(?i)\\pL{{1,20}}{number}x{index}" for index in range(20)],
+        }
+        for number in range(MAX_PATTERNS // 20)
+    ]
+    await office.publish("alpha", policies={"slow": {"rules": rules}})
+    async with under_way([office.call("a0", GET, key="k") for _ in range(10)]) as calls:
+        while not all(call.done() for call in calls):
+            await at_once(lambda: office.call("b0", GET, key="k"))
+        assert [call.result() for call in calls] == [{"found": False}] * 10
 
 
 async def test_a_place_stays_taken_as_long_as_its_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ from state.apps import app
 from uhlp_policies import audit
 from uhlp_policies.chain import PolicyChain, PolicyDenied
 from uhlp_policies.shipped import shipped_policy
-from uhlp_state.model.policies import Policy, PolicyAction, PolicyEvent, ShippedPolicy
+from uhlp_state.model import policies as model_policies
+from uhlp_state.model.policies import MAX_PATTERNS, Policy, PolicyAction, PolicyEvent, ShippedPolicy
 from uhlp_state.platform import PLATFORM_FILE, PlatformDefinition, validate_platform
 from uhlp_state.problems import Code
 from uhlp_state.snapshot import AppSnapshot
@@ -245,6 +246,41 @@ def test_mistakes_in_a_policy_are_told_with_their_place(
         ("state/policies/p.yaml", line, code)
     ]
     assert told in problems[0].message
+
+
+HUGE = r"(?:7|[a-z0-9]{1,900}|\pL{1,300})x{1,500}"
+"""Forty characters, which without a bound take some megabytes and a sixth of a second to compile."""
+
+
+def test_a_pattern_that_is_small_as_text_only_is_refused() -> None:
+    policy = json.dumps({"rules": [rule("DENY", patterns=[HUGE])]})
+    [problem] = validate(app({"state/policies/p.yaml": policy}), "demo").problems
+    assert (problem.file, problem.code) == ("state/policies/p.yaml", Code.BAD_VALUE)
+    assert "pattern too large" in problem.message
+
+
+def test_an_app_has_so_many_patterns_in_all_its_policies() -> None:
+    def policy(first: int, count: int) -> str:
+        patterns = [f"x{number}" for number in range(first, first + count)]
+        rules = [
+            {**rule("DENY", patterns=patterns[start : start + 20]), "id": f"r{start}"}
+            for start in range(0, count, 20)
+        ]
+        return json.dumps({"rules": rules})
+
+    half = MAX_PATTERNS // 2
+    files = {"state/policies/a.yaml": policy(0, half), "state/policies/b.yaml": policy(half, half)}
+    assert validate(app(files), "demo").problems == ()
+    condition = rule("DENY", when=[{"argument": "a", "matches": "x"}])
+    files["state/policies/c.yaml"] = json.dumps({"rules": [condition]})
+    [problem] = validate(app(files), "demo").problems
+    assert (problem.file, problem.code) == ("state/policies/c.yaml", Code.QUOTA_EXCEEDED)
+
+
+def test_what_was_accepted_is_not_compiled_again_to_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = snapshot({"state/policies/p.yaml": json.dumps({"rules": [rule("DENY", patterns=["x+"])]})})
+    monkeypatch.setattr(model_policies, "compiled", lambda pattern: pytest.fail(f"compiles {pattern}"))
+    assert AppSnapshot.from_json(json.loads(json.dumps(found.to_json()))).policies == found.policies
 
 
 def test_a_decision_is_on_record_without_what_it_was_about(tmp_path) -> None:

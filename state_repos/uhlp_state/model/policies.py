@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Any, Final, Self
 
 import re2
-from pydantic import AfterValidator, Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, model_validator
 
 from uhlp_state.model.base import KEY, Count, Flag, Model, Name, Number, any_case, refusal
 from uhlp_state.problems import Code, quoted
@@ -15,6 +15,13 @@ MAX_RULES = 200
 """Of one policy: every call is held against all that concern it."""
 
 MAX_PATTERN = 1000
+"""Characters of a regular expression."""
+
+MAX_PATTERN_BYTES = 512 * 1024
+"""Of memory for a compiled one, which takes some milliseconds; a short one could take most of a second."""
+
+MAX_PATTERNS = 500
+"""Regular expressions in all policies of one app."""
 
 
 class PolicyAction(StrEnum):
@@ -51,17 +58,30 @@ class Detector(StrEnum):
     KEY = "key"
 
 
-def _check_pattern(text: str) -> str:
+CHECKED: Final = {"checked": True}
+"""Validation context for policies that were accepted before: their patterns are not compiled once more."""
+
+
+def compiled(pattern: str) -> Any:
+    """A regular expression that is matched in linear time. Raises re2.error."""
     options = re2.Options()
     options.log_errors = False
+    options.max_mem = MAX_PATTERN_BYTES
+    return re2.compile(pattern, options)
+
+
+def _check_pattern(text: str, info: ValidationInfo) -> str:
+    if info.context is CHECKED:
+        return text
     try:
-        re2.compile(text, options)
+        compiled(text)
     except re2.error as error:
         told = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
         raise refusal(
             Code.BAD_VALUE,
             f"{KEY} is not a regular expression that is matched in linear time: {quoted(told)}",
-            "correct it; look-around and back-references are not available (RE2 syntax)",
+            "correct it; look-around and back-references are not available (RE2 syntax), nor are large "
+            "repetitions of large classes",
         ) from None
     return text
 
@@ -166,6 +186,14 @@ class Policy(Model):
     """Asked in order, until one denies or allows."""
     other_tools: Annotated[PolicyAction, *any_case(PolicyAction)] = PolicyAction.ALLOW
     """What becomes of tool calls that no rule here allows; `DENY` makes this an allow-list. Default ALLOW."""
+
+    @property
+    def pattern_count(self) -> int:
+        """How many regular expressions it has."""
+        return sum(
+            len(rule.patterns) + sum(condition.matches is not None for condition in rule.when)
+            for rule in self.rules
+        )
 
     @model_validator(mode="after")
     def _check_rules(self) -> Self:
