@@ -8,6 +8,7 @@ import contextlib
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,14 @@ MAX_FOLDER_BYTES = 1024 * 1024 * 1024
 MAX_FILES = 10_000
 """And folders. A write counts them all, which takes some milliseconds for so many."""
 
+MAX_NAME = 255
+"""Bytes of a part of a path: what file systems take."""
+
 _DRAFT = ".uhlp-"
 """How the name of a file begins that is being written; nothing else may begin so."""
+
+DRAFT_SECONDS = 60.0
+"""A draft that nobody wrote to for so long belongs to a process that was killed; it is removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,11 @@ class DataFolder:
         """
         *folders, name = _parts(path)
         # Before a folder is made: else folders without files, which nothing else counts, would fill the disk.
-        used = self._used(len(folders), path)
+        used, count = self._used()
+        if count + len(folders) >= MAX_FILES:
+            raise QuotaExceeded(
+                f"{path}: there are {count} files and folders, of at most {MAX_FILES}; delete some"
+            )
         with self._folder(folders, path, make=True) as folder:
             before = _size(name, folder, path)
             size = (before + len(data)) if append else len(data)
@@ -82,8 +93,11 @@ class DataFolder:
         *folders, name = _parts(path)
         try:
             with self._folder(folders, path) as folder:
-                is_folder = stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-                (os.rmdir if is_folder else os.unlink)(name, dir_fd=folder)
+                if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                    self._used()  # which takes away what a killed process left in it
+                    os.rmdir(name, dir_fd=folder)
+                else:
+                    os.unlink(name, dir_fd=folder)
         except (FileNotFoundError, NotFound):
             return False
         except OSError as error:
@@ -100,8 +114,9 @@ class DataFolder:
                 if entry.name.startswith(_DRAFT) or entry.is_symlink():
                     continue
                 is_folder = entry.is_dir(follow_symlinks=False)
-                size = 0 if is_folder else entry.stat(follow_symlinks=False).st_size
-                found.append(Entry(entry.name, is_folder, size))
+                with contextlib.suppress(FileNotFoundError):  # deleted at this moment
+                    size = 0 if is_folder else entry.stat(follow_symlinks=False).st_size
+                    found.append(Entry(entry.name, is_folder, size))
             return sorted(found, key=lambda entry: entry.name)
 
     @contextlib.contextmanager
@@ -124,20 +139,24 @@ class DataFolder:
         finally:
             os.close(folder)
 
-    def _used(self, folders: int, path: str) -> int:
-        """Bytes of all files. Raises QuotaExceeded where a file and so many folders would be too many."""
+    def _used(self) -> tuple[int, int]:
+        """Bytes of all files, and how many files and folders there are.
+
+        Drafts that nobody writes to any more go.
+        """
         used = count = 0
-        for folder, inner, names in os.walk(self._root):
+        long_ago = time.time() - DRAFT_SECONDS
+        for _, inner, names, folder in os.fwalk(self._root) if self._root.exists() else ():
             count += len(inner) + len(names)
             for name in names:
                 # One that is being written by somebody else goes as it is done.
                 with contextlib.suppress(FileNotFoundError):
-                    used += (Path(folder) / name).lstat().st_size
-        if count + folders >= MAX_FILES:
-            raise QuotaExceeded(
-                f"{path}: there are {count} files and folders, of at most {MAX_FILES}; delete some"
-            )
-        return used
+                    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                    if name.startswith(_DRAFT) and found.st_mtime < long_ago:
+                        os.unlink(name, dir_fd=folder)
+                    else:
+                        used += found.st_size
+        return used, count
 
     def _replace(self, name: str, folder: int, data: bytes, path: str) -> None:
         draft = f"{_DRAFT}{secrets.token_hex(8)}"
@@ -158,6 +177,8 @@ def _parts(path: str) -> list[str]:
     if len(path.encode(errors="surrogateescape")) > MAX_PATH or len(parts) > MAX_DEPTH:
         raise InvalidInput(f"a path has at most {MAX_PATH} bytes and {MAX_DEPTH} parts")
     for part in parts:
+        if len(part.encode(errors="surrogateescape")) > MAX_NAME:
+            raise InvalidInput(f"a part of a path has at most {MAX_NAME} bytes: {part[:50]!r}… has more")
         if part in ("", ".", "..") or not part.isprintable() or part.startswith(_DRAFT):
             raise InvalidInput(
                 f"{path[:100]!r} is not a path in the data folder; write it like reports/2026.json, without "

@@ -106,3 +106,26 @@ async def test_folders_count_also_those_that_a_refused_write_made(
         assert text.startswith("QUOTA_EXCEEDED: ")
     folder = office.settings.home.data / "alpha"
     assert len(list(folder.rglob("*"))) == 4
+
+
+async def test_what_a_killed_daemon_was_writing_goes_by_itself(office: Office) -> None:
+    await office.call("a0", WRITE, path="out/a", content="x")
+    folder = office.settings.home.data / "alpha/out"
+    old, new = folder / ".uhlp-0123456789abcdef", folder / ".uhlp-fedcba9876543210"
+    for draft in (old, new):
+        draft.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    await office.call("a0", WRITE, path="b", content="x")
+    assert (old.exists(), new.exists()) == (False, True)
+    os.utime(new, (0, 0))
+    await office.call("a0", DELETE, path="out/a")
+    assert await office.call("a0", DELETE, path="out") == {"success": True}
+    assert not folder.exists()
+
+
+async def test_a_name_is_as_long_as_file_systems_take(office: Office) -> None:
+    longest = "ä" * 127 + "x"
+    await office.call("a0", WRITE, path=longest, content="x")
+    assert [entry["name"] for entry in (await office.call("a0", LIST))["entries"]] == [longest]
+    told = await office.refused("a0", WRITE, path=f"out/{longest}x", content="x")
+    assert told.startswith("INVALID_INPUT: a part of a path has at most 255 bytes")
