@@ -7,10 +7,11 @@ import asyncio
 import contextlib
 from typing import Any
 
-from uhlp_core.errors import Unavailable
+from uhlp_core.errors import UhlpError, Unavailable
 from uhlp_core.home import Home
 from uhlp_core.ids import PLATFORM_APP
 from uhlp_core.store import UNAVAILABLE
+from uhlp_mcp.background import Background
 from uhlp_mcp.served import Served
 from uhlp_mcp.tools import THREADS_OF_APP, Caller
 from uhlp_mcp.turns import Turns
@@ -28,6 +29,7 @@ class Governance:
         self._served = served
         self._chains: dict[str, tuple[AppSnapshot, PolicyChain]] = {}
         self._compiling: dict[str, asyncio.Lock] = {}
+        self._learning = Background()
         self._turns = Turns()
 
     async def check(
@@ -69,14 +71,21 @@ class Governance:
         chain = await self._chain(caller)
         return chain is not None and chain.concerns(event, tool=tool, component=caller.component)
 
-    async def know(self, deployments: set[str]) -> None:
-        """Read the policies of deployments that may call, so that they are at hand if Redis goes away."""
+    def know(self, deployments: set[str]) -> None:
+        """Read the policies of deployments that may call, so that they are at hand if Redis goes away.
+
+        Nobody waits for that: those of one app can take long.
+        """
         for gone in self._chains.keys() - deployments:
             del self._chains[gone]
             self._compiling.pop(gone, None)
         for deployment in deployments - self._chains.keys():
-            with contextlib.suppress(Unavailable):
-                await self._current(deployment)
+            if deployment not in self._compiling or not self._compiling[deployment].locked():
+                self._learning.start(self._learn(deployment))
+
+    async def _learn(self, deployment: str) -> None:
+        with contextlib.suppress(UhlpError, *UNAVAILABLE):  # who calls is told
+            await self._current(deployment)
 
     async def _chain(self, caller: Caller) -> PolicyChain | None:
         """None for the operator, who declares the policies."""

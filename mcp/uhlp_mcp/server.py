@@ -5,7 +5,6 @@ If Redis is away the doors stay as they are.
 """
 
 import asyncio
-import contextlib
 import logging
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -167,8 +166,7 @@ class _Daemon:
             calling = {caller.deployment for caller in wanted.values()}
             self._served.keep_only(calling)
             await self.doors.update(wanted)
-            with contextlib.suppress(*UNAVAILABLE):
-                await self._governance.know(calling)
+            self._governance.know(calling)
             self._network.ready = True
 
     async def _instances(self) -> dict[Path, Caller]:

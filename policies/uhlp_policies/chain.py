@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from fnmatch import translate
 from typing import Any, Self
 
+import re2
+
 from uhlp_core.errors import UhlpError
 from uhlp_policies.detectors import Finder, Span
 from uhlp_policies.shipped import shipped_policy
@@ -28,6 +30,12 @@ class PolicyDenied(UhlpError):
     """A policy refuses the call; the text names the rule."""
 
     code = "POLICY_DENIED"
+
+
+class PolicyUnusable(UhlpError):
+    """The policies in force cannot be used, so nothing is allowed; the text says why."""
+
+    code = "POLICY_UNUSABLE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +69,18 @@ class PolicyChain:
 
     @classmethod
     def of(cls, snapshot: AppSnapshot) -> Self:
-        """The policies that hold for an app at a commit."""
+        """The policies that hold for an app at a commit. Slow where they have many patterns.
+
+        Raises PolicyUnusable for one that an older release took.
+        """
         shipped = [(f"shipped/{name}", shipped_policy(name)) for name in snapshot.shipped_policies]
-        return cls((*shipped, *snapshot.policies.items()))
+        try:
+            return cls((*shipped, *snapshot.policies.items()))
+        except re2.error:
+            raise PolicyUnusable(
+                f"a policy of {snapshot.app} has a regular expression that is too large for this release, so "
+                "no call can be decided: push a smaller one"
+            ) from None
 
     def concerns(self, event: PolicyEvent, *, tool: str = "", component: str = "") -> bool:
         """Whether any rule looks at such calls."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from state.apps import app
 from uhlp_policies import audit
-from uhlp_policies.chain import PolicyChain, PolicyDenied
+from uhlp_policies.chain import PolicyChain, PolicyDenied, PolicyUnusable
 from uhlp_policies.shipped import shipped_policy
 from uhlp_state.model import policies as model_policies
 from uhlp_state.model.policies import MAX_PATTERNS, Policy, PolicyAction, PolicyEvent, ShippedPolicy
@@ -257,6 +257,12 @@ def test_a_pattern_that_is_small_as_text_only_is_refused() -> None:
     [problem] = validate(app({"state/policies/p.yaml": policy}), "demo").problems
     assert (problem.file, problem.code) == ("state/policies/p.yaml", Code.BAD_VALUE)
     assert "pattern too large" in problem.message
+
+
+def test_nothing_is_allowed_by_a_policy_that_only_an_older_release_took() -> None:
+    known = snapshot({}).to_json() | {"policies": {"old": {"rules": [rule("DENY", patterns=[HUGE])]}}}
+    with pytest.raises(PolicyUnusable, match="a policy of demo has a regular expression that is too large"):
+        PolicyChain.of(AppSnapshot.from_json(known))
 
 
 def test_an_app_has_so_many_patterns_in_all_its_policies() -> None:
