@@ -17,7 +17,8 @@ from multidict import CIMultiDictProxy
 
 from uhlp_core import bearer
 from uhlp_core.ids import is_request_id
-from uhlp_mcp import protocol
+from uhlp_mcp import message_memory, protocol
+from uhlp_mcp.message_memory import MessageMemory, Share, TooMuchAtOnce
 from uhlp_mcp.protocol import Request
 from uhlp_mcp.tools import Caller, Toolbox
 
@@ -55,6 +56,7 @@ class Endpoint:
     def __init__(self, toolbox: Toolbox, fallback: Fallback) -> None:
         self._toolbox = toolbox
         self._fallback = fallback
+        self._memory = MessageMemory()
 
     async def handle(self, request: web.BaseRequest, caller: Caller) -> web.StreamResponse:
         """Answer one request at an MCP path. The server must cancel it when the client hangs up."""
@@ -62,6 +64,25 @@ class Endpoint:
             response = refusal(405, "send messages with POST; this server opens no streams of its own")
             response.headers["Allow"] = "POST"
             return response
+        length = request.content_length
+        if length is not None and length <= message_memory.SMALL_BYTES:
+            return await self._read_and_answer(request, caller)
+        try:
+            with self._memory.share(caller.app) as share:
+                # Who does not tell the length may send the longest.
+                share.hold(MAX_BODY_BYTES if length is None else min(length, MAX_BODY_BYTES))
+                return await self._read_and_answer(request, caller, share)
+        except TooMuchAtOnce:
+            return refusal(
+                429,
+                "messages of the app that are under way take all the memory they may; send this one later",
+                {"Retry-After": "1"},
+            )
+
+    async def _read_and_answer(
+        self, request: web.BaseRequest, caller: Caller, share: Share | None = None
+    ) -> web.StreamResponse:
+        """Raises TooMuchAtOnce where its `share` cannot be had. A small message needs none."""
         body = await read_body(request)
         if body is None:
             response = refusal(
@@ -69,6 +90,11 @@ class Endpoint:
             )
             response.force_close()
             return response
+        if share is not None:
+            weight = message_memory.weight(body)
+            if weight > message_memory.MAX_OF_APP:
+                return refusal(413, "the message has too many lists and objects; send it in several")
+            share.hold(weight)
         return await self.answer(request, body, caller)
 
     async def answer(self, request: web.BaseRequest, body: bytes, caller: Caller) -> web.StreamResponse:

@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 
 import aiohttp
@@ -27,6 +28,10 @@ IDLE_SECONDS = 30.0
 
 _OWN_HEADERS = frozenset({"Accept", "Accept-Encoding", "Content-Type", "User-Agent"})
 """What aiohttp would add where it is missing."""
+
+
+_app: ContextVar[str] = ContextVar("_app")
+"""Whose request is being sent: of that, aiohttp tells its resolver nothing but the name."""
 
 
 class AddressRefused(httpx2.TransportError):
@@ -51,11 +56,12 @@ class Outbound:
         self._sessions: dict[str, aiohttp.ClientSession] = {}
 
     async def send(
-        self, request: httpx2.Request, headers: Mapping[str, str], read_seconds: float | None = None
+        self, app: str, request: httpx2.Request, headers: Mapping[str, str], read_seconds: float | None = None
     ) -> httpx2.Response:
         """Send a request with these headers in place of its own.
 
         Args:
+            app: for which it is sent, and which has chosen the address.
             request: its body is read whole before it is sent.
             headers: all that is sent, but for those that HTTP itself needs.
             read_seconds: how long to wait for each further piece of the answer; None for ever.
@@ -63,7 +69,8 @@ class Outbound:
         Raises AddressRefused, ResponseRefused, and other TransportErrors, also while the body is read.
         """
         url = request.url
-        await self._check(url.scheme, url.host, url.port or PORTS[url.scheme])
+        _app.set(app)
+        await self._check(app, url.scheme, url.host, url.port or PORTS[url.scheme])
         body = await request.aread()
         with _as_transport_error():
             response = await self._session(url.scheme).request(
@@ -102,10 +109,10 @@ class Outbound:
             )
         return self._sessions[scheme]
 
-    async def _check(self, scheme: str, host: str, port: int) -> None:
+    async def _check(self, app: str, scheme: str, host: str, port: int) -> None:
         """At every request: an address in the place of a name reaches no resolver, and a name can move."""
         try:
-            await self._egress.addresses(scheme, host, port)
+            await self._egress.addresses(app, scheme, host, port)
         except EgressRefused as refusal:
             raise AddressRefused(str(refusal)) from None
         except NameNotResolved as failure:
@@ -142,7 +149,7 @@ class _Checked(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = await self._egress.addresses(self._scheme, host, port)
+        found = await self._egress.addresses(_app.get(), self._scheme, host, port)
         return [
             ResolveResult(
                 hostname=host,

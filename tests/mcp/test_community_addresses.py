@@ -69,13 +69,13 @@ async def test_where_nobody_may_be_called_nobody_is() -> None:
         "https://0.0.0.0/",
     ):
         with pytest.raises(EgressRefused, match="not on the public Internet"):
-            await public.check(url)
+            await public.check("alpha", url)
     with pytest.raises(EgressRefused, match="must be https"):
-        await public.check("http://1.1.1.1/mcp")
+        await public.check("alpha", "http://1.1.1.1/mcp")
     for url in ("gopher://1.1.1.1/", "https:///mcp", "https://[::1", "https://host:port/"):
         with pytest.raises(InvalidInput, match="begins with https"):
-            await public.check(url)
-    await Egress(private_addresses=True).check("http://127.0.0.1:1/")
+            await public.check("alpha", url)
+    await Egress(private_addresses=True).check("alpha", "http://127.0.0.1:1/")
 
 
 @pytest.mark.parametrize(

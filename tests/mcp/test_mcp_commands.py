@@ -345,7 +345,7 @@ def test_a_program_exchanged_after_the_check_is_not_what_runs(folder_of_root: Pa
 
 
 async def curl(*arguments: str, private: bool = True) -> list[str]:
-    return await web.checked(arguments, ["localhost"], 5, 1000, Egress(private_addresses=private))
+    return await web.checked("alpha", arguments, ["localhost"], 5, 1000, Egress(private_addresses=private))
 
 
 async def test_curl_gets_one_url_and_the_address_that_was_checked() -> None:

@@ -10,13 +10,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import orjson
 import pytest
 from argon2 import PasswordHasher
 
 from support.archive import Archive
 from support.mcp_office import Office, listens
 from support.waiting import eventually
-from uhlp_mcp import door_server, doors, http, network, turns
+from uhlp_mcp import door_server, doors, http, message_memory, network, turns
 from uhlp_mcp.server import THREADS
 from uhlp_mcp.turns import TooManyWaiting, Turns
 from uhlp_state import runtime_quota
@@ -190,6 +191,84 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
     async with asyncio.timeout(PATIENCE):
         assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
     writer.close()
+
+
+def call_with(junk: Any, tool: str, **arguments: Any) -> dict[str, Any]:
+    """A call of a tool, with something that nobody asked for and that is there until it is answered."""
+    params = {"name": tool, "arguments": arguments, "_meta": {"junk": junk}}
+    return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+
+
+async def test_messages_of_an_app_that_wait_do_not_fill_the_memory(office: Office) -> None:
+    await office.publish("alpha", commands={"allowed": [{"path": BASH}], "timeoutSeconds": 60})
+    await office.add("alpha", "a1")
+    junk: list[Any] = [[] for _ in range(200_000)]  # 600 KB on the wire, 14 MB in memory
+    waiting = call_with(junk, RUN, command=BASH, args=["-c", "exec sleep 50"])
+    statuses = []
+
+    async def attack(instance: str) -> None:
+        statuses.append((await office.post(instance, waiting))[0])
+
+    async with under_way([attack(f"a{number % 2}") for number in range(12)]) as calls:
+        await eventually(lambda: len(statuses) >= 10, "all but two have been refused")
+        assert set(statuses) == {429}
+        status, told = await office.post("a0", waiting)
+        assert (status, told["error"]["message"]) == (
+            429,
+            "messages of the app that are under way take all the memory they may; send this one later",
+        )
+        assert await at_once(lambda: office.call("a0", GET, key="k")) == {"found": False}
+        found = await at_once(lambda: office.post("b0", call_with(junk, GET, key="k")))
+        assert found[1]["result"]["structuredContent"] == {"found": False}
+        assert [call.done() for call in calls].count(False) == 2
+
+    async def is_free() -> bool:
+        return (await office.post("a0", call_with(junk, GET, key="k")))[0] == 200
+
+    await eventually(is_free, "what the callers that have gone held is free")
+
+
+async def test_messages_that_do_not_come_take_only_their_own_apps_memory(office: Office) -> None:
+    announced = b"POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n{" % http.MAX_BODY_BYTES
+    chunked = b"POST /mcp HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"
+    writers = []
+    for head in [announced, chunked] * (message_memory.MAX_OF_APP // http.MAX_BODY_BYTES // 2):
+        _, writer = await asyncio.open_unix_connection(office.door("a0"))
+        writer.write(head)
+        writers.append(writer)
+    value = "x" * 10_000
+
+    async def status(instance: str) -> int:
+        return (await office.post(instance, call_with(value, GET, key="k")))[0]
+
+    async def is_full() -> bool:
+        return await status("a0") == 429
+
+    await eventually(is_full, "nothing is left for alpha")
+    assert await status("b0") == 200
+    for writer in writers:
+        writer.close()
+
+    async def is_free() -> bool:
+        return await status("a0") == 200
+
+    await eventually(is_free, "what they held is free")
+
+
+async def test_what_parses_to_many_times_its_size_is_refused_and_large_texts_are_not(office: Office) -> None:
+    status, told = await office.post("a0", b"[" + b"[]," * 1_300_000 + b"0]")
+    assert (status, told["error"]["message"]) == (
+        413,
+        "the message has too many lists and objects; send it in several",
+    )
+    records = orjson.dumps([{"name": "x", "at": [12.5, 41.9]} for _ in range(72_000)]).decode()
+    assert len(records) > 2 << 20
+    for text in ("," * (1 << 20), records, '\\"' * 700_000):
+        written = await office.call("a0", WRITE, path="x", content=text)
+        assert written == {"success": True, "size": len(text)}
+    numbers = list(range(100_000))
+    await office.call("a0", PUT, key="k", value=numbers)
+    assert (await office.call("a0", GET, key="k"))["value"] == numbers
 
 
 async def test_an_apps_clients_cannot_take_all_of_the_network_door(

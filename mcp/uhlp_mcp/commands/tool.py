@@ -100,7 +100,7 @@ class LinuxTools:
             )
         seconds = min(given.get("timeoutSeconds", config.timeout_seconds), config.timeout_seconds)
         limits = Limits(seconds, config.memory_bytes, config.max_processes, config.max_output_bytes)
-        arguments = await self._arguments(command, given.get("args", []), limits)
+        arguments = await self._arguments(caller.app, command, given.get("args", []), limits)
         stdin = _bytes(given.get("stdin", ""), given.get("stdinEncoding", "utf-8"))
         program = open_program(command.path)
         try:
@@ -123,11 +123,15 @@ class LinuxTools:
             "durationMs": round(done.seconds * 1000, 1),
         }
 
-    async def _arguments(self, command: AllowedCommand, given: list[str], limits: Limits) -> list[str]:
+    async def _arguments(
+        self, app: str, command: AllowedCommand, given: list[str], limits: Limits
+    ) -> list[str]:
         """What it is run with; a program that the operator added gets what it is given."""
         name = PurePosixPath(command.path).name
         if name == "curl":
-            return await web.checked(given, command.hosts, limits.seconds, limits.output_bytes, self._egress)
+            return await web.checked(
+                app, given, command.hosts, limits.seconds, limits.output_bytes, self._egress
+            )
         grammar = GRAMMARS.get(name)
         return given if grammar is None else grammar.checked(name, given)
 

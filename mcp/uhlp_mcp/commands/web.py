@@ -26,9 +26,14 @@ _FORCED = (
 
 
 async def checked(
-    arguments: Sequence[str], hosts: Sequence[str], seconds: float, output_bytes: int, egress: Egress
+    app: str,
+    arguments: Sequence[str],
+    hosts: Sequence[str],
+    seconds: float,
+    output_bytes: int,
+    egress: Egress,
 ) -> list[str]:
-    """The arguments to run curl with. Raises ArgumentRefused, EgressRefused, NameNotResolved."""
+    """The arguments to run curl with for an app. Raises ArgumentRefused, EgressRefused, NameNotResolved."""
     taken: list[str] = []
     rest = list(arguments)
     url: str | None = None
@@ -57,7 +62,7 @@ async def checked(
     if url is None:
         raise ArgumentRefused("curl: the URL is missing")
     host, port = _host(url, hosts)
-    address = (await egress.addresses("https", host, port))[0]
+    address = (await egress.addresses(app, "https", host, port))[0]
     shown = f"[{address}]" if address.version == 6 else str(address)
     limits = ("--max-time", f"{seconds:g}", "--max-filesize", str(output_bytes))
     return [*_FORCED, *limits, "--resolve", f"{host}:{port}:{shown}", *taken, "--url", url]

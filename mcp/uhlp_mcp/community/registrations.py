@@ -54,7 +54,7 @@ class Registrations:
             raise NotFound(
                 f"{caller.deployment} lets no server register as {name!r}; mcpServers says `register: true`"
             )
-        await self._egress.check(body["url"])
+        await self._egress.check(caller.app, body["url"])
         await self._store.set(keys.mcp_registration(caller.deployment, name), body["url"], ex=seconds)
         return {"app": caller.deployment, "name": name, "url": body["url"], "leaseSeconds": seconds}
 

@@ -32,13 +32,15 @@ _FINISH_REASONS = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "l
 class AnthropicMessages(SdkProvider):
     """One provider of one app."""
 
-    def __init__(self, wire: Wire, base_url: str | None, key: str | None, structured_output: bool) -> None:
+    def __init__(
+        self, wire: Wire, app: str, base_url: str | None, key: str | None, structured_output: bool
+    ) -> None:
         super().__init__(anthropic.AnthropicError, key)
         self._client = anthropic.AsyncAnthropic(
             api_key=UNUSED_KEY,
             base_url=base_url or DEFAULT_URL,
             max_retries=0,
-            http_client=wire.client({"x-api-key": key} if key else {}),
+            http_client=wire.client(app, {"x-api-key": key} if key else {}),
         )
         self._structured_output = structured_output
 

@@ -32,13 +32,15 @@ _PARAMETERS = frozenset(
 class OpenAiChat(SdkProvider):
     """One provider of one app."""
 
-    def __init__(self, wire: Wire, base_url: str | None, key: str | None, structured_output: bool) -> None:
+    def __init__(
+        self, wire: Wire, app: str, base_url: str | None, key: str | None, structured_output: bool
+    ) -> None:
         super().__init__(openai.OpenAIError, key)
         self._client = openai.AsyncOpenAI(
             api_key=UNUSED_KEY,
             base_url=base_url or DEFAULT_URL,
             max_retries=0,
-            http_client=wire.client({"authorization": f"Bearer {key}"} if key else {}),
+            http_client=wire.client(app, {"authorization": f"Bearer {key}"} if key else {}),
         )
         self._structured_output = structured_output
         # OpenAI itself no longer takes the old name; servers that speak its protocol often know no other.

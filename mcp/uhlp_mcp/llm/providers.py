@@ -111,7 +111,7 @@ class Providers:
         make, wire = await asyncio.to_thread(self._load, *_SDKS[defined.type])
         if self._wire is None:
             self._wire = wire
-        made: Provider = make(self._wire, defined.base_url, secret, defined.structured_output)
+        made: Provider = make(self._wire, snapshot.app, defined.base_url, secret, defined.structured_output)
         return made
 
     def _load(self, module: str, name: str) -> tuple[Callable[..., Provider], "Wire"]:

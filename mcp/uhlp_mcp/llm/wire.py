@@ -28,9 +28,9 @@ class Wire:
     def __init__(self, egress: Egress) -> None:
         self._outbound = Outbound(egress)
 
-    def client(self, credential: Mapping[str, str]) -> httpx2.AsyncClient:
-        """An HTTP client that sends `credential`, headers by lower-case name, with every request."""
-        return _Client(_Transport(self._outbound, credential))
+    def client(self, app: str, credential: Mapping[str, str]) -> httpx2.AsyncClient:
+        """An HTTP client for an app; sends `credential`, headers by lower-case name, with every request."""
+        return _Client(_Transport(self._outbound, app, credential))
 
     async def close(self) -> None:
         await self._outbound.close()
@@ -63,12 +63,14 @@ class _Client(httpx2.AsyncClient):
 
 
 class _Transport(httpx2.AsyncBaseTransport):
-    def __init__(self, outbound: Outbound, credential: Mapping[str, str]) -> None:
+    def __init__(self, outbound: Outbound, app: str, credential: Mapping[str, str]) -> None:
         self._outbound = outbound
+        self._app = app
         self._credential = credential
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         headers = {name: value for name, value in request.headers.items() if name in _SENT_HEADERS}
-        response = await self._outbound.send(request, {**headers, "user-agent": "uhlp", **self._credential})
+        headers = {**headers, "user-agent": "uhlp", **self._credential}
+        response = await self._outbound.send(self._app, request, headers)
         response.stream = Bounded(response.stream, MAX_RESPONSE_BYTES)
         return response

@@ -23,16 +23,18 @@ class Names(Egress):
 
     def __init__(self, known: dict[str, str], *, private: bool) -> None:
         super().__init__(private_addresses=private)
-        self._known = known
+        self._told = known
 
-    async def resolve(self, host: str, port: int) -> list[IpAddress]:
-        return [ip_address(self._known[host])] if host in self._known else await super().resolve(host, port)
+    async def resolve(self, app: str, host: str, port: int) -> list[IpAddress]:
+        if host in self._told:
+            return [ip_address(self._told[host])]
+        return await super().resolve(app, host, port)
 
 
 async def ask(url: str, *, private: bool, **known: str) -> int:
     wire = Wire(Names(known, private=private))
     try:
-        async with wire.client({"authorization": "Bearer k"}) as client:
+        async with wire.client("alpha", {"authorization": "Bearer k"}) as client:
             return (await client.post(url, json={})).status_code
     finally:
         await wire.close()
