@@ -5,12 +5,15 @@ import base64
 import os
 import shutil
 import signal
+import ssl
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.certificates import certificate
 from support.mcp_office import Office
 from support.waiting import eventually
 from uhlp_mcp.commands import web
@@ -376,6 +379,21 @@ async def test_curl_gets_one_url_and_the_address_that_was_checked() -> None:
         ["-H", "@/etc/passwd", "https://localhost/"],
         ["-H", "a: b\r\nc: d", "https://localhost/"],
         ["-H", "Host: evil.example", "https://localhost/"],
+        ["-H", "hOST:", "https://localhost/"],
+        ["-H", "Host;evil.example:443", "https://localhost/"],
+        ["-H", "Host;", "https://localhost/"],
+        ["-H", "X;y: z", "https://localhost/"],
+        ["-H", "Host : evil.example", "https://localhost/"],
+        ["-H", " Host: evil.example", "https://localhost/"],
+        ["-H", "X Host: evil.example", "https://localhost/"],
+        ["-H", "Host\t: evil.example", "https://localhost/"],
+        ["-H", ":authority: evil.example", "https://localhost/"],
+        ["-H", "X: y\nHost: evil.example", "https://localhost/"],
+        ["-H", "X: y\n", "https://localhost/"],
+        ["-H", "@-", "https://localhost/"],
+        ["-H", "@/etc/passwd: x", "https://localhost/"],
+        ["-H", "Größe: x", "https://localhost/"],
+        ["-H", "", "https://localhost/"],
         ["-x", "http://evil.example", "https://localhost/"],
         ["-L", "https://localhost/"],
         ["-k", "https://localhost/"],
@@ -396,6 +414,39 @@ async def test_curl_can_go_nowhere_else_and_touch_no_file(arguments: list[str]) 
 async def test_curl_cannot_reach_this_machine_unless_the_operator_says_so() -> None:
     with pytest.raises(EgressRefused, match="not on the public Internet"):
         await curl("https://localhost/", private=False)
+
+
+@needs("/usr/bin/curl")
+async def test_no_header_exchanges_the_host_that_curl_sends(tmp_path: Path) -> None:
+    certificate(tmp_path, "localhost")
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
+    requests: list[list[str]] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append((await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n"))
+        writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls)
+    host = f"localhost:{server.sockets[0].getsockname()[1]}"
+    passed = []
+    async with server:
+        for header in ("Host;evil.example:443", "Host :evil.example", "X: Host:y;z", "Accept:", "X: "):
+            try:
+                arguments = await curl("-s", "-H", header, f"https://{host}/")
+            except ArgumentRefused:
+                continue
+            await run_curl(*arguments, "--cacert", str(tmp_path / "certificate.pem"))
+            passed.append(header)
+            assert [line for line in requests[-1] if line.lower().startswith("host")] == [f"Host: {host}"]
+    assert passed == ["X: Host:y;z", "Accept:", "X: "]
+    assert "X: Host:y;z" in requests[0]
+
+
+async def run_curl(*arguments: str) -> None:
+    process = await asyncio.create_subprocess_exec("/usr/bin/curl", *arguments, stdout=subprocess.DEVNULL)
+    assert await process.wait() == 0
 
 
 @needs("/usr/bin/curl")
