@@ -8,6 +8,7 @@ import signal
 import ssl
 import stat
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from support.waiting import eventually
 from uhlp_mcp.commands import web
 from uhlp_mcp.commands.arguments import GRAMMARS, ArgumentRefused
 from uhlp_mcp.commands.program import ProgramRefused, open_program
-from uhlp_mcp.commands.running import COMMAND_UID
+from uhlp_mcp.commands.running import COMMAND_UID, START_SECONDS
 from uhlp_mcp.egress import Egress, EgressRefused
 
 TOOL = "core.linux.executeCommand"
@@ -130,6 +131,32 @@ async def test_time_is_bounded_and_the_whole_tree_ends(office: Office, tmp_path:
     told = await office.refused("a0", TOOL, command=BASH, args=["-c", script], timeoutSeconds=0.5)
     assert told.startswith("COMMAND_TIMED_OUT")
     await eventually(lambda: not running(mark), "nothing of it runs")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "while :; do :; done",
+        "trap '' XCPU ALRM; while :; do :; done",
+        "sleep 30",
+        "kill -XCPU $$",  # As the kernel does to what has several threads.
+    ],
+)
+async def test_it_ends_at_the_time_that_is_told(office: Office, script: str) -> None:
+    await allow(office, BASH, timeoutSeconds=1)
+    began = time.monotonic()
+    told = await office.refused("a0", TOOL, command=BASH, args=["-c", script])
+    assert time.monotonic() - began < START_SECONDS, "the time is the program's, and no more"
+    assert told.startswith("COMMAND_TIMED_OUT: /usr/bin/bash took more than 1 s")
+
+
+async def test_the_shortest_time_is_one(office: Office) -> None:
+    """It is over before the program's process space may have come to be."""
+    await allow(office, BASH)
+    began = time.monotonic()
+    told = await office.refused("a0", TOOL, command=BASH, args=["-c", "sleep 30"], timeoutSeconds=1e-9)
+    assert time.monotonic() - began < START_SECONDS
+    assert told.startswith("COMMAND_TIMED_OUT")
 
 
 async def test_what_it_leaves_running_ends_with_it(office: Office) -> None:
