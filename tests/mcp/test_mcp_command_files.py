@@ -140,6 +140,7 @@ async def test_no_language_reads_a_file(office: Office, program: str, arguments:
         ("sed", ["-ne", "1p", "--expression=2p"], "a\nb\n"),
         ("gawk", ['/@x/ {print "ARG"} {print $1}', "-vx=1"], "a\nb\n"),
         ("date", ["-d", 'TZ="Asia/Tokyo" 2000-01-01 09:00', "-u", "+%F %R"], "2000-01-01 00:00\n"),
+        ("jq", ["-n", "--indent=1", "[1]"], "[\n 1\n]\n"),
         ("jq", ["[., .import?]", "-cnr"], "[null,null]\n"),
     ],
 )

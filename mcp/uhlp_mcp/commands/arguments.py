@@ -105,7 +105,8 @@ class _Reader:
             if not equals:
                 value = self._value(argument)
             self._valued_option(name, f"--{name}", value)
-            self._taken.append(f"--{name}={value}")
+            # As two: jq knows no equals sign.
+            self._taken += (f"--{name}", value)
         elif name in self._grammar.flags and not equals:
             self._taken.append(argument)
         else:
