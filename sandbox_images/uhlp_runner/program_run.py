@@ -7,6 +7,7 @@ ends with it, or with this process: they live in a process space whose first pro
 
 import os
 import resource
+import select
 import signal
 import sys
 from typing import NoReturn
@@ -23,7 +24,10 @@ NOT_STARTED = 126
 
 
 def run(config: Config, program: int, arguments: list[str]) -> NoReturn:
-    """Run it and end with its exit code, or 128 and the number of the signal that ended it."""
+    """Run it and end with its exit code, or 128 and the number of the signal that ended it.
+
+    Ends by SIGALRM itself where the program runs for longer than timeoutMs, unless that is 0.
+    """
     parent = os.getppid()
     protection = confine.shut_in(config, own_processes=True)
     # Only now: a change of the user takes it back.
@@ -40,11 +44,18 @@ def run(config: Config, program: int, arguments: list[str]) -> NoReturn:
     home = config.dir if config.program.keeps_files else work
     os.chdir(home)
     os.environ.update({"HOME": home, "TMPDIR": work, **config.program.variables})
+    ended, held = os.pipe()
     first = os.fork()
     if first == 0:
+        os.close(held)
         # The parent is in another process space, so it has no number here.
         confine.die_with(0)
+        # Where the parent has ended before that, its end of the pipe is closed.
+        if select.select([ended], [], [], 0)[0]:
+            os._exit(1)
         _first_process(config, program, arguments)
+    # The signal ends this process, and so all of them. No program's end looks like that: see _end_as.
+    signal.setitimer(signal.ITIMER_REAL, config.limits["timeoutMs"] / 1000)
     _end_as(os.waitpid(first, 0)[1])
 
 

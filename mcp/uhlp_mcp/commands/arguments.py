@@ -1,7 +1,8 @@
 """Which arguments hardened programs may get: options by name, and so many operands. Nothing else passes.
 
 What is not listed is refused, so a new option of a new version is harmless. All of these programs then read
-standard input only: no option and no operand names a file.
+standard input only: no option and no operand names a file, also where an option changes what an operand is,
+and the languages of gawk and jq get no words that open one.
 """
 
 import re
@@ -18,6 +19,19 @@ MAX_REPEAT = 1000
 
 _REPEATS = re.compile(r"\\?\{([0-9]*)(?:,([0-9]*))?\\?\}")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,12}")
+
+_AWK_DIRECTIVE = re.compile(r"@\s*(?:\\[\s#]|\w*(?:include|load))", re.ASCII)
+"""Between the sign and its word there may be blanks and a continued line."""
+
+_AWK_ARGUMENTS = ("ARGV", "SYMTAB")
+"""Names of the array of files to read. The sandbox checks what is assigned to it, not what `split` and its
+like put there."""
+
+_JQ_MODULES = re.compile(r"(?<!\.)\b(?:import|include|modulemeta)\b", re.ASCII)
+"""jq has no option against modules. `.include` is a field whatever stands around it."""
+
+_DATE_ZONE = re.compile(r'TZ="(?![:/])(?!.*\.\.)', re.DOTALL)
+"""A zone by its name or rule. Behind a colon or a slash it is the path of a file."""
 
 Check = Callable[[str], str | None]
 """What is wrong with a value; None if nothing is."""
@@ -38,7 +52,11 @@ class Grammar:
     valued: "dict[str, Check] | None" = None
     """Options with one value, and what to check of it."""
     operands: "tuple[Check, ...]" = ()
-    """The operands in order, all optional."""
+    """The operands in order, all optional. They come behind all options."""
+    before_operand: str = ""
+    """What is put before the operand, so that no option changes what it is: `-e` or `--`."""
+    instead: frozenset[str] = frozenset()
+    """Options that take the operand's place: it would be the name of a file beside them."""
     forced: tuple[str, ...] = ()
     """What stands before everything else."""
     named: frozenset[str] = frozenset()
@@ -58,7 +76,8 @@ class _Reader:
         self._program = program
         self._rest = list(arguments)
         self._taken: list[str] = []
-        self._operands = 0
+        self._operands: list[str] = []
+        self._instead: str | None = None
 
     def read(self) -> list[str]:
         while self._rest:
@@ -69,7 +88,12 @@ class _Reader:
                 self._short(argument)
             else:
                 self._operand(argument)
-        return self._taken
+        if not self._operands:
+            return self._taken
+        if self._instead is not None:
+            self._too_many(self._operands[0], f" beside {self._instead}")
+        before = self._grammar.before_operand
+        return [*self._taken, *([before] if before else []), *self._operands]
 
     def _long(self, argument: str) -> None:
         name, equals, value = argument[2:].partition("=")
@@ -80,8 +104,9 @@ class _Reader:
         elif name in self._valued:
             if not equals:
                 value = self._value(argument)
-            self._check(self._valued[name], argument, value)
-            self._taken.append(f"--{name}={value}")
+            self._valued_option(name, f"--{name}", value)
+            # As two: jq knows no equals sign.
+            self._taken += (f"--{name}", value)
         elif name in self._grammar.flags and not equals:
             self._taken.append(argument)
         else:
@@ -93,12 +118,17 @@ class _Reader:
         for position, letter in enumerate(letters):
             if letter in self._valued:
                 value = letters[position + 1 :] or self._value(f"-{letter}")
-                self._check(self._valued[letter], f"-{letter}", value)
+                self._valued_option(letter, f"-{letter}", value)
                 self._taken += (f"-{letter}", value)
                 return
             if letter not in self._grammar.flags:
                 self._refuse(f"the option {_shown('-' + letter)} is not available")
             self._taken.append(f"-{letter}")
+
+    def _valued_option(self, name: str, option: str, value: str) -> None:
+        self._check(self._valued[name], option, value)
+        if name in self._grammar.instead:
+            self._instead = option
 
     def _value(self, option: str) -> str:
         if not self._rest:
@@ -106,18 +136,21 @@ class _Reader:
         return self._rest.pop(0)
 
     def _operand(self, argument: str) -> None:
-        if self._operands >= len(self._grammar.operands):
-            self._refuse(
-                f"the argument {_shown(argument)} is one too many; it reads its standard input and no files"
-            )
-        self._check(self._grammar.operands[self._operands], "its argument", argument)
-        self._operands += 1
-        self._taken.append(argument)
+        if len(self._operands) >= len(self._grammar.operands):
+            self._too_many(argument)
+        self._check(self._grammar.operands[len(self._operands)], "its argument", argument)
+        self._operands.append(argument)
 
     def _check(self, check: Check, what: str, value: str) -> None:
         wrong = check(value)
         if wrong is not None:
             self._refuse(f"{what}: {wrong}")
+
+    def _too_many(self, argument: str, beside: str = "") -> None:
+        self._refuse(
+            f"the argument {_shown(argument)} is one too many{beside}; "
+            "it reads its standard input and no files"
+        )
 
     def _refuse(self, why: str) -> None:
         raise ArgumentRefused(f"{self._program}: {why}")
@@ -145,6 +178,30 @@ def pattern(value: str) -> str | None:
     return None
 
 
+def _awk_program(value: str) -> str | None:
+    for name in _AWK_ARGUMENTS:
+        if name in value:
+            return f"it must not have the name {name}, not even in a string, as files could be read by it"
+    if found := _AWK_DIRECTIVE.search(value):
+        return f"it must not have {_shown(found[0])}, not even in a string, as files could be read by it"
+    return pattern(value)
+
+
+def _jq_program(value: str) -> str | None:
+    if found := _JQ_MODULES.search(value):
+        return (
+            f"it must not have the word {found[0]}, not even in a string, as files could be read by it; "
+            f".{found[0]} is the field of that name"
+        )
+    return any_text(value)
+
+
+def _date(value: str) -> str | None:
+    if value.count('TZ="') != len(_DATE_ZONE.findall(value)):
+        return 'a time zone is given by its name, as in TZ="Europe/Paris", not by a path'
+    return any_text(value)
+
+
 def _date_format(value: str) -> str | None:
     return any_text(value) if value.startswith("+") else "only a +FORMAT is available"
 
@@ -167,6 +224,8 @@ _GREP = Grammar(
         "A": number, "B": number, "C": number,
     },
     (pattern,),
+    before_operand="-e",
+    instead=frozenset({"e", "regexp"}),
 )  # fmt: skip
 _JQ = Grammar(
     _flags(
@@ -175,7 +234,7 @@ _JQ = Grammar(
         "join-output", "raw-input", "tab", "seq", "stream",
     ) | {"R"},
     {"indent": number},
-    (any_text,),
+    (_jq_program,),
     named=frozenset({"arg", "argjson"}),
 )  # fmt: skip
 _SORT = Grammar(
@@ -189,11 +248,12 @@ GRAMMARS: dict[str, Grammar] = {
         _flags("sz", "only-delimited", "complement"),
         dict.fromkeys(("d", "f", "c", "b", "delimiter", "fields", "characters", "bytes"), any_text),
     ),
-    "date": Grammar(_flags("uR", "utc"), {"d": any_text, "date": any_text}, (_date_format,)),
+    "date": Grammar(_flags("uR", "utc"), {"d": _date, "date": _date}, (_date_format,)),
     # `--sandbox` takes away system(), pipes, getline from files, and output to files.
     "gawk": Grammar(
         valued={"F": any_text, "v": any_text},
-        operands=(pattern,),
+        operands=(_awk_program,),
+        before_operand="--",
         forced=("--sandbox", "--re-interval"),
     ),
     "grep": _GREP,
@@ -204,7 +264,9 @@ GRAMMARS: dict[str, Grammar] = {
         _flags("nErsz", "quiet", "silent", "regexp-extended", "null-data"),
         {"e": pattern, "expression": pattern},
         (pattern,),
-        ("--sandbox",),
+        before_operand="-e",
+        instead=frozenset({"e", "expression"}),
+        forced=("--sandbox",),
     ),
     "sha256sum": Grammar(),
     "sort": _SORT,

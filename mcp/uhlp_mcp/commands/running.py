@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import shutil
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ TMP_BYTES = 32 << 20
 """What a program may write, in its own temporary folder. It counts as memory and is gone with it."""
 
 START_SECONDS = 5.0
-"""For shutting it in, beyond the program's own time."""
+"""For shutting it in, beyond the program's own time, which the runner counts from its start."""
 
 CHUNK = 65536
 
@@ -84,18 +85,26 @@ async def run(
         async with asyncio.timeout(limits.seconds + START_SECONDS):
             stdout, stderr, code = await _communicate(process, stdin, limits.output_bytes)
     except TimeoutError:
-        raise CommandFailed(
-            f"{arguments[0]} ran for more than {limits.seconds:g} s and was killed",
-            code="COMMAND_TIMED_OUT",
-        ) from None
+        raise _timed_out(arguments[0], limits) from None
     finally:
         await asyncio.shield(ending.start(_end(process, own)))
     seconds = time.monotonic() - began
+    # The second is the limit of CPU time, which a program with several threads reaches first.
+    if code in (-signal.SIGALRM, 128 + signal.SIGXCPU):
+        raise _timed_out(arguments[0], limits)
     if code == NOT_CONFINED and not stdout:
         raise CommandFailed(told(stderr), code="COMMAND_NOT_CONFINED")
     if code == NOT_STARTED and not stdout:
         raise CommandFailed(told(stderr), code="COMMAND_NOT_STARTED")
     return Completed(code, stdout, stderr, seconds)
+
+
+def _timed_out(name: str, limits: Limits) -> CommandFailed:
+    return CommandFailed(
+        f"{name} took more than {limits.seconds:g} s, of time or of the processor's, and was killed; "
+        "give it less to do, or raise timeoutSeconds",
+        code="COMMAND_TIMED_OUT",
+    )
 
 
 async def _end(process: asyncio.subprocess.Process, own: Path) -> None:
@@ -152,5 +161,6 @@ def _confinement(limits: Limits, own: Path, hidden: Path, network: bool) -> Conf
         memory_bytes=limits.memory_bytes,
         max_processes=limits.max_processes,
         cpu_seconds=int(limits.seconds) + 1,
+        timeout_seconds=limits.seconds,
         tmp_bytes=TMP_BYTES,
     )

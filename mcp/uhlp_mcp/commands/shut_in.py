@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,8 @@ class Confinement:
     max_processes: int
     cpu_seconds: int
     """0 for no bound."""
+    timeout_seconds: float
+    """From the program's start; then its process ends by SIGALRM. 0 for no bound."""
     tmp_bytes: int
     """Of its temporary folder, and of one file."""
     max_open_files: int = 64
@@ -121,7 +124,7 @@ def _config(confinement: Confinement) -> dict[str, object]:
         "limits": {
             "memoryBytes": confinement.memory_bytes,
             "cpuSeconds": confinement.cpu_seconds,
-            "timeoutMs": 0,
+            "timeoutMs": math.ceil(confinement.timeout_seconds * 1000),
             "maxProcesses": confinement.max_processes,
             "maxOutputBytes": 0,
             "maxOpenFiles": confinement.max_open_files,

@@ -1,5 +1,6 @@
 """What `curl` may get: one https URL of a host that the app lists, and few options; the rest is set here."""
 
+import re
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
@@ -7,7 +8,9 @@ from uhlp_mcp.commands.arguments import ArgumentRefused
 from uhlp_mcp.egress import Egress
 
 MAX_URL = 8192
-MAX_HEADERS = 20
+
+_HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[^\x00-\x08\x0a-\x1f\x7f]*")
+"""A token of RFC 9110 and a colon. To curl `Name;` is a header too, one without a value."""
 
 _FLAGS = frozenset(
     {"-s", "--silent", "-S", "--show-error", "-f", "--fail", "-i", "--include", "-I", "--head"}
@@ -75,10 +78,10 @@ def _value(option: str, rest: list[str]) -> str:
 
 
 def _header(text: str) -> str:
-    name, colon, _ = text.partition(":")
-    if not colon or not name.strip() or text.startswith("@") or any(char in text for char in "\r\n\0"):
-        raise ArgumentRefused("curl: a header is one line, Name: value")
-    if name.strip().lower() == "host":
+    header = _HEADER.fullmatch(text)
+    if header is None:
+        raise ArgumentRefused("curl: a header is one line, Name: value, without blanks in or around its name")
+    if header[1].lower() == "host":
         raise ArgumentRefused("curl: the header Host follows from the URL")
     return text
 

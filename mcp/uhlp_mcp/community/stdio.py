@@ -117,6 +117,7 @@ class StdioTransport:
             memory_bytes=allowed.memory_bytes,
             max_processes=allowed.max_processes,
             cpu_seconds=0,
+            timeout_seconds=0,
             tmp_bytes=TMP_BYTES,
             max_open_files=MAX_OPEN_FILES,
             address_space=ADDRESS_SPACE,
