@@ -97,7 +97,7 @@ class CommunityTools:
         if pinned not in snapshot.mcp_pins.get(server, ()):
             raise NotFound(f"{deployment} has no tool {pinned.name} of the MCP server {server} any more")
         async with self._sessions.session(snapshot, deployment, server) as session:
-            await self._pins.compare(deployment, server, snapshot.mcp_pins[server], session.tools)
+            self._pins.compare(deployment, server, snapshot.mcp_pins[server], session.tools)
             self._pins.check(deployment, server, pinned)
             result = await session.call(pinned.name, given)
             answer = _answer(result, session.connection)

@@ -17,12 +17,16 @@ OPTIONS = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=False))
 ANY: dict[str, Any] = {"type": "object"}
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 # `<ESC>` stands for the character, which no argument may hold.
-description = OPTIONS.get("--describe", "Says it again.").replace("<ESC>", "\x1b")
+descriptions = {"echo": OPTIONS.get("--describe", "Says it again.").replace("<ESC>", "\x1b")}
 
 
 def tools() -> list[dict[str, Any]]:
     text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
-    plain = [{"name": name, "description": name, "inputSchema": ANY} for name in DOINGS if name != "echo"]
+    plain = [
+        {"name": name, "description": descriptions.get(name, name), "inputSchema": ANY}
+        for name in DOINGS
+        if name != "echo"
+    ]
     wrong = next(tool for tool in plain if tool["name"] == "wrong")
     wrong["outputSchema"] = NUMBER
     endless = next(tool for tool in plain if tool["name"] == "endless")
@@ -30,7 +34,7 @@ def tools() -> list[dict[str, Any]]:
     echo = {
         "name": "echo",
         "title": "Echo",
-        "description": description,
+        "description": descriptions["echo"],
         "inputSchema": text,
         "annotations": {"readOnlyHint": True, "openWorldHint": False},
     }
@@ -59,8 +63,8 @@ def look(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def change(given: dict[str, Any]) -> dict[str, Any]:
-    global description
-    description = given["to"]
+    for tool in given.get("tools", ("echo",)):
+        descriptions[tool] = given["to"]
     say({"method": "notifications/tools/list_changed"})
     return told("changed")
 
