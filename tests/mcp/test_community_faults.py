@@ -23,7 +23,9 @@ from uhlp_state.model import AllowedMcpServer, McpPins, PinnedTool
 
 FAULTS = Path(__file__).parent / "community" / "fault_server.py"
 PROGRAM = AllowedMcpServer(
-    command=(os.path.realpath(sys.executable), "-I", str(FAULTS)), folders=(str(FAULTS.parent),)
+    command=(os.path.realpath(sys.executable), "-I", str(FAULTS)),
+    folders=(str(FAULTS.parent),),
+    env=("DB_PASSWORD", "MODE"),
 )
 TEXT = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 SECRET = "s3cret-of-the-tests"
@@ -118,6 +120,16 @@ async def test_it_sees_nothing_of_the_platform(office: Office, monkeypatch: pyte
     )
     pid = (await status(office))["pid"]
     assert set(found["processes"]) <= {pid, *descendants(pid)}
+
+
+@pytest.mark.parametrize("name", ["LD_PRELOAD", "NODE_OPTIONS", "PYTHONPATH", "PATH", "HOME", "TMPDIR"])
+async def test_a_variable_that_the_operator_did_not_name_starts_nothing(office: Office, name: str) -> None:
+    # As served before a push was refused for it.
+    await serve(office, env={"MODE": "test", name: "/tmp/x"})
+    code, told = await ask(office, "POST", "/look/alpha/fault")
+    assert (code, told["code"]) == (409, "MCP_SERVER_UNAVAILABLE")
+    assert f"the platform lets no app set {name} for it; remove that from its `env`" in told["detail"]
+    assert (await status(office))["pid"] is None
 
 
 async def test_a_secret_is_in_no_error_event_or_listing(
