@@ -248,12 +248,51 @@ async def listed(office: Office) -> bool:
     return "community.fault.echo" in await names(office)
 
 
+CARD = "4111 1111 1111 1111"
+PICTURE = {"type": "image", "mimeType": "image/png", "data": "NDExMSAxMTExIDExMTEgMTExMQ=="}
+HIDING = [
+    {"type": "text", "text": CARD},
+    {"type": "resource", "resource": {"uri": "note://1", "mimeType": "text/plain", "text": CARD}},
+    {"type": "resource", "resource": {"uri": f"note://{CARD.replace(' ', '-')}", "blob": "QQ=="}},
+    {"type": "resource", "resource": {"uri": "note://1", "mimeType": CARD, "blob": CARD}},
+    {"type": "resource_link", "uri": "note://1", "name": CARD, "title": CARD, "description": f"Of {CARD}."},
+    {"type": "text", "text": "", "_meta": {"example.org/a": [{CARD: CARD}]}},
+    {"type": "image", "mimeType": "image/png", "data": CARD},
+]
+
+
+@pytest.mark.parametrize("block", HIDING)
+async def test_no_word_of_a_block_gets_past_the_policies(office: Office, block: dict[str, Any]) -> None:
+    pins = await approve(office)
+    rule = {"id": "cards", "events": ["tool.result"], "detect": ["card"]}
+    message = {"name": "community.fault.blocks", "arguments": {"content": [block, PICTURE]}}
+
+    async def governed(action: str) -> Any:
+        policies = {action.lower(): {"rules": [{**rule, "action": action}]}}
+        definition = {"command": "fault"}
+        await community.serve(office, "fault", definition, PROGRAM, pins=pins, policies=policies)
+
+        async def in_force() -> bool:
+            answer = await office.rpc("a0", "tools/call", message)
+            return "redacted" in json.dumps(answer) if action == "REDACT" else answer["result"]["isError"]
+
+        await eventually(in_force, f"{action} is in force")
+        return (await office.rpc("a0", "tools/call", message))["result"]
+
+    changed, picture = (await governed("REDACT"))["content"]
+    assert CARD not in json.dumps(changed)
+    assert changed["type"] == block["type"]
+    assert picture == PICTURE  # The bytes of a picture are no words.
+    denied = await governed("DENY")
+    assert denied["content"][0]["text"].startswith("POLICY_DENIED: ")
+
+
 async def test_the_operator_approves_with_a_commit_or_a_proposal(office: Office) -> None:
     uhlp = Uhlp(office.settings.home)
     await asyncio.to_thread(uhlp, "app", "create", "alpha")
     await serve(office)
     made = await asyncio.to_thread(uhlp.json, "mcp", "pin", "alpha", "fault", "--yes")
-    assert (made["branch"], len(made["tools"])) == ("main", 13)
+    assert (made["branch"], len(made["tools"])) == ("main", 14)
     file = f"{made['commit']}:state/mcp_pins/fault.json"
     pinned = McpPins.model_validate_json(uhlp.git("alpha", "show", file)).tools
     assert pinned == await look(office)

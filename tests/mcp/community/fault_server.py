@@ -113,6 +113,7 @@ DOINGS: dict[str, Any] = {
     "garbage": garbage,
     "keep": keep,
     "fill": fill,
+    "blocks": lambda given: {"content": given["content"]},
     "huge": lambda given: told("x" * (5 << 20)),
     "wrong": lambda given: told("{}", structuredContent={"n": "many"}),
     "endless": lambda given: told("{}", structuredContent={"n": "a" * 60 + "!"}),
