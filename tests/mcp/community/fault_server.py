@@ -2,7 +2,7 @@
 
 The standard library only, so that it starts at once and can break the protocol.
 
-    python fault_server.py [--slow SECONDS] [--describe TEXT] [--die]
+    python fault_server.py [--slow SECONDS] [--describe TEXT] [--die TEXT] [--more TOOLS] [--page TOOLS]
 """
 
 import json
@@ -12,6 +12,7 @@ import sys
 import time
 from typing import Any
 
+listings = 0
 left: list[subprocess.Popen[bytes]] = []
 OPTIONS = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=False))
 ANY: dict[str, Any] = {"type": "object"}
@@ -38,7 +39,8 @@ def tools() -> list[dict[str, Any]]:
         "inputSchema": text,
         "annotations": {"readOnlyHint": True, "openWorldHint": False},
     }
-    return [echo, *plain]
+    many = [{"name": f"more{number}", "inputSchema": ANY} for number in range(int(OPTIONS.get("--more", 0)))]
+    return [echo, *plain, *many]
 
 
 def say(message: dict[str, Any]) -> None:
@@ -113,6 +115,7 @@ DOINGS: dict[str, Any] = {
     "garbage": garbage,
     "keep": keep,
     "fill": fill,
+    "listings": lambda given: told(str(listings)),
     "blocks": lambda given: {"content": given["content"]},
     "huge": lambda given: told("x" * (5 << 20)),
     "wrong": lambda given: told("{}", structuredContent={"n": "many"}),
@@ -122,6 +125,7 @@ DOINGS: dict[str, Any] = {
 
 
 def answer(message: dict[str, Any]) -> dict[str, Any] | None:
+    global listings
     method, params = message["method"], message.get("params", {})
     if method == "initialize":
         return {
@@ -130,10 +134,15 @@ def answer(message: dict[str, Any]) -> dict[str, Any] | None:
             "serverInfo": {"name": "fault", "version": "1"},
         }
     if method == "tools/list":
-        return {"tools": tools()}
+        listings += 1
+        found = tools()
+        size = int(OPTIONS.get("--page", len(found)))
+        start = int(params.get("cursor", 0))
+        more = {"nextCursor": str(start + size)} if start + size < len(found) else {}
+        return {"tools": found[start : start + size], **more}
     if method == "tools/call":
-        found: dict[str, Any] = DOINGS[params["name"]](params.get("arguments", {}))
-        return found
+        result: dict[str, Any] = DOINGS[params["name"]](params.get("arguments", {}))
+        return result
     return None
 
 
