@@ -29,6 +29,8 @@ PROGRAM = AllowedMcpServer(
 )
 TEXT = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 SECRET = "s3cret-of-the-tests"
+LONG = "".join(f"{number:03}" for number in range(133))
+WIDE = "".join(f"ü{number:03}" for number in range(100))
 
 
 async def look(office: Office, deployment: str = "alpha") -> tuple[PinnedTool, ...]:
@@ -147,6 +149,24 @@ async def test_a_secret_is_in_no_error_event_or_listing(
     seen = [told, failed, caplog.text, json.dumps(await status(office)), json.dumps(await names(office))]
     seen += [event.message for _, event in await events.history(office.redis, "alpha")]
     assert not [text for text in seen if SECRET in text]
+
+
+@pytest.mark.parametrize(
+    ("secret", "say", "told"),
+    [
+        # Within what a message has, and at the end of what is kept: each cut goes through the secret.
+        (SECRET, SECRET + "x" * 490, "roken: ***" + "x" * 490),
+        (LONG, LONG * 11, "***" * 10),
+        # And here through a character of two bytes as well.
+        (WIDE, WIDE * 10 + "!", "***" * 8 + "!"),
+    ],
+)
+async def test_no_rest_of_a_secret_is_among_last_words(
+    office: Office, monkeypatch: pytest.MonkeyPatch, secret: str, say: str, told: str
+) -> None:
+    monkeypatch.setenv("UHLP_SECRET_ALPHA__DB", secret)
+    await approve(office, env={"DB_PASSWORD": "secret:db"})
+    assert (await refused(office, "crash", say=say)).endswith(f"it ended with code 3 and said: {told}")
 
 
 async def test_a_missing_secret_says_how_to_set_it(office: Office) -> None:

@@ -92,9 +92,9 @@ async def run(
         await asyncio.shield(ending.start(_end(process, own)))
     seconds = time.monotonic() - began
     if code == NOT_CONFINED and not stdout:
-        raise CommandFailed(told(stderr), code="COMMAND_NOT_CONFINED")
+        raise CommandFailed(told(stderr.decode(errors="replace")), code="COMMAND_NOT_CONFINED")
     if code == NOT_STARTED and not stdout:
-        raise CommandFailed(told(stderr), code="COMMAND_NOT_STARTED")
+        raise CommandFailed(told(stderr.decode(errors="replace")), code="COMMAND_NOT_STARTED")
     return Completed(code, stdout, stderr, seconds)
 
 

@@ -63,6 +63,19 @@ class Connection:
             text = text.replace(secret, "***")
         return text
 
+    def redacted_end(self, text: str) -> str:
+        """As `redacted`, for the end of a longer text: without what is left of a secret at its beginning."""
+        left = max(
+            (
+                size
+                for secret in self.secrets
+                for size in range(1, len(secret) + 1)
+                if text.startswith(secret[-size:])
+            ),
+            default=0,
+        )
+        return self.redacted(text[left:])
+
 
 class Connections:
     """Makes connections from what is served."""
