@@ -66,7 +66,8 @@ async def _measure(settings: Settings) -> tuple[float, float]:
     served = Fixed(redis, AppSnapshot("bench", "", "", definition, (), mcp_programs={"own": program}))
     egress = Egress(private_addresses=False)
     connections = Connections(SecretStore.of(settings), Registrations(redis, served, egress))
-    sessions = Sessions(settings.home, connections, egress)
+    held = Pins(redis)
+    sessions = Sessions(settings.home, connections, egress, held)
     checker = Checker()
     try:
         async with sessions.session(served.fixed, "bench", "own") as session:
@@ -74,7 +75,7 @@ async def _measure(settings: Settings) -> tuple[float, float]:
         served.fixed = AppSnapshot(
             "bench", "", "", definition, (), mcp_programs={"own": program}, mcp_pins=pins
         )
-        toolbox = Toolbox.of((), (CommunityTools(served, sessions, Pins(redis), checker.violations),))
+        toolbox = Toolbox.of((), (CommunityTools(served, sessions, held, checker.violations),))
         caller = Caller.of("bench", "b0")
         async with Client(StdioServerParameters(command=COMMAND[0], args=list(COMMAND[1:]))) as client:
             sides: list[Callable[[], Awaitable[Any]]] = [
@@ -88,6 +89,7 @@ async def _measure(settings: Settings) -> tuple[float, float]:
     finally:
         await checker.close()
         await sessions.close()
+        await held.close()
         await redis.aclose()
     ours, direct = (statistics.median(taken) for taken in times)
     return ours, direct

@@ -14,7 +14,8 @@ import orjson
 
 from uhlp_core.errors import UhlpError
 from uhlp_core.store import UNAVAILABLE
-from uhlp_mcp.tools import Blocks, Caller, Emit, Toolbox, UnknownTool, safe_name
+from uhlp_mcp.blocks import Blocks
+from uhlp_mcp.tools import Caller, Emit, Toolbox, UnknownTool, safe_name
 
 STATELESS_REVISION = "2026-07-28"
 """Every request carries its own envelope, in the headers as well as in `_meta`."""

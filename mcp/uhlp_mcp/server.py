@@ -78,8 +78,8 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
     llm = LlmTools(settings.home, redis, manager, served, secrets.resolve, egress, governance, checker)
     linux = LinuxTools(settings.home, served, egress)
     registrations = Registrations(redis, served, egress)
-    sessions = Sessions(settings.home, Connections(secrets, registrations), egress)
     pins = Pins(redis)
+    sessions = Sessions(settings.home, Connections(secrets, registrations), egress, pins)
     toolbox = Toolbox.of(
         (
             *StateTools(manager, served).tools(),
@@ -122,6 +122,7 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
         await operator.close()
         await daemon.doors.close()
         await sessions.close()
+        await pins.close()
         invoker.close()
         await sdk.close()
         await linux.close()

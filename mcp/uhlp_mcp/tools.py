@@ -15,6 +15,7 @@ from referencing import Registry
 
 from uhlp_core.errors import NotFound, UhlpError
 from uhlp_core.ids import Deployment
+from uhlp_mcp.blocks import Blocks
 from uhlp_mcp.turns import Turns
 from uhlp_state.json_schema.quick_check import compile_quick
 from uhlp_state.model.policies import PolicyEvent
@@ -86,15 +87,6 @@ class Caller:
         return "*" in self.scopes or any(
             tool.startswith(scope[:-1]) if scope.endswith("*") else tool == scope for scope in self.scopes
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Blocks:
-    """A result whose content blocks are passed on as another server made them."""
-
-    content: list[dict[str, Any]]
-    structured: dict[str, Any] | None
-    """The structured content, where there is one."""
 
 
 Result = dict[str, Any] | Blocks
@@ -300,16 +292,8 @@ class Toolbox:
             emit = None  # What has been sent cannot be redacted any more.
         result = await self._run(tool, caller, arguments, emit)
         if isinstance(result, Blocks):
-            # The texts and the structured content alone: the rest says what kind a block is.
-            texts = [block["text"] for block in result.content if "text" in block]
-            checked = await self.guard.check(
-                PolicyEvent.TOOL_RESULT, caller, [*texts, result.structured], tool=tool.name
-            )
-            rest = iter(checked)
-            content = [
-                {**block, "text": next(rest)} if "text" in block else block for block in result.content
-            ]
-            return Blocks(content, next(rest))
+            said = await self.guard.check(PolicyEvent.TOOL_RESULT, caller, result.said(), tool=tool.name)
+            return result.saying(said)
         found: dict[str, Any] = await self.guard.check(
             PolicyEvent.TOOL_RESULT, caller, result, tool=tool.name
         )

@@ -128,6 +128,10 @@ class Code(StrEnum):
         "MCP_SERVER_NOT_ALLOWED",
         "An MCP server's program is not on the platform's list.",
     )
+    MCP_VARIABLE_NOT_ALLOWED = (
+        "MCP_VARIABLE_NOT_ALLOWED",
+        "An MCP server's environment variable is not one that the platform lets apps set.",
+    )
     SECRET_IN_CONFIG = "SECRET_IN_CONFIG", "A credential is written out instead of a reference to a secret."
     # The report itself
     TOO_MANY_PROBLEMS = "TOO_MANY_PROBLEMS", "A file has more problems than are listed."

@@ -10,8 +10,13 @@ from uhlp_state.platform import PlatformDefinition
 from uhlp_state.snapshot import AppSnapshot
 from uhlp_state.validate import Validation, validate
 
-PLATFORM = PlatformDefinition(allowed_mcp_servers={"time": AllowedMcpServer(command=("/usr/bin/time",))})
+PLATFORM = PlatformDefinition(
+    allowed_mcp_servers={
+        "time": AllowedMcpServer(command=("/usr/bin/time",), env=("API_TOKEN", "DB_PASSWORD"))
+    }
+)
 PINS = "state/mcp_pins/clock.json"
+LINES = DEFINITION.count("\n")
 
 
 def check(servers: str, **files: str) -> Validation:
@@ -59,6 +64,10 @@ def test_tools_are_offered_by_name(filters: str, offered: list[str]) -> None:
         ("{clock: {url: 'file:///etc/passwd'}}", "BAD_VALUE"),
         ("{clock: {command: tme}}", "MCP_SERVER_NOT_ALLOWED"),
         ("{clock: {command: /usr/bin/time}}", "MCP_SERVER_NOT_ALLOWED"),
+        ("{clock: {command: time, env: {LD_PRELOAD: /dev/shm/x.so}}}", "MCP_VARIABLE_NOT_ALLOWED"),
+        ("{clock: {command: time, env: {NODE_OPTIONS: '--import data:,x'}}}", "MCP_VARIABLE_NOT_ALLOWED"),
+        ("{clock: {command: time, env: {db_password: 'secret:db'}}}", "MCP_VARIABLE_NOT_ALLOWED"),
+        ("{clock: {command: time, env: {PATH: .}}}", "MCP_VARIABLE_NOT_ALLOWED"),
         ("{clock: {url: 'https://a.example/', headers: {Authorization: Bearer x}}}", "SECRET_IN_CONFIG"),
         ("{clock: {command: time, env: {DB_PASSWORD: x}}}", "SECRET_IN_CONFIG"),
         ("{clock: {command: time, args: ['postgres://ada:pw@db/x']}}", "SECRET_IN_CONFIG"),
@@ -72,6 +81,15 @@ def test_mistakes(servers: str, code: str) -> None:
     assert not [
         problem for problem in problems if "pw@" in problem.format() or "Bearer x" in problem.format()
     ]
+
+
+def test_a_variable_that_apps_may_not_set_is_told_with_its_place_and_the_remedy() -> None:
+    (problem,) = check("\n  clock:\n    command: time\n    env: {NODE_OPTIONS: --import=x}").problems
+    assert (problem.file, problem.line) == ("state/app_definition.yaml", LINES + 4)
+    assert problem.message == "the platform lets no app set 'NODE_OPTIONS' for the MCP server 'time'"
+    assert "allowedMcpServers.time.env in the platform's state/platform.yaml" in problem.format()
+    (problem,) = check("{clock: {command: clock, env: {TZ: UTC}}}").problems
+    assert problem.code == "MCP_VARIABLE_NOT_ALLOWED"
 
 
 @pytest.mark.parametrize(

@@ -93,9 +93,9 @@ async def run(
     if code in (-signal.SIGALRM, 128 + signal.SIGXCPU):
         raise _timed_out(arguments[0], limits)
     if code == NOT_CONFINED and not stdout:
-        raise CommandFailed(told(stderr), code="COMMAND_NOT_CONFINED")
+        raise CommandFailed(told(stderr.decode(errors="replace")), code="COMMAND_NOT_CONFINED")
     if code == NOT_STARTED and not stdout:
-        raise CommandFailed(told(stderr), code="COMMAND_NOT_STARTED")
+        raise CommandFailed(told(stderr.decode(errors="replace")), code="COMMAND_NOT_STARTED")
     return Completed(code, stdout, stderr, seconds)
 
 

@@ -18,6 +18,9 @@ NOT_CONFINED, NOT_STARTED = 125, 126
 STREAM_BYTES = 64 * 1024
 """Default of the longest line that is read, as asyncio has it."""
 
+MAX_TOLD = 500
+"""Characters of what a program said that a message has."""
+
 _INTERPRETER = os.path.realpath(sys.executable)
 """Not a virtual environment's link to it: it is run where the link is not to be seen."""
 
@@ -92,9 +95,9 @@ async def start(
         os.close(config)
 
 
-def told(stderr: bytes) -> str:
-    """The end of what a program said, for a message."""
-    return stderr.decode(errors="replace").strip()[-500:]
+def told(said: str) -> str:
+    """The end of what a program said, for a message. Secrets are taken out before: a part is not found."""
+    return said.strip()[-MAX_TOLD:]
 
 
 def _config(confinement: Confinement) -> dict[str, object]:

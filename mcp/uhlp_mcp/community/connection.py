@@ -63,6 +63,19 @@ class Connection:
             text = text.replace(secret, "***")
         return text
 
+    def redacted_end(self, text: str) -> str:
+        """As `redacted`, for the end of a longer text: without what is left of a secret at its beginning."""
+        left = max(
+            (
+                size
+                for secret in self.secrets
+                for size in range(1, len(secret) + 1)
+                if text.startswith(secret[-size:])
+            ),
+            default=0,
+        )
+        return self.redacted(text[left:])
+
 
 class Connections:
     """Makes connections from what is served."""
@@ -72,8 +85,18 @@ class Connections:
         self._registrations = registrations
 
     async def connection(self, snapshot: AppSnapshot, deployment: str, name: str) -> Connection:
-        """Raises ServerUnavailable where nobody has registered, and what `SecretStore.resolve` raises."""
+        """Raises ServerUnavailable where nobody has registered, or the app sets a variable that it may not,
+        and what `SecretStore.resolve` raises.
+        """
         server = snapshot.definition.mcp_servers[name]
+        program = snapshot.mcp_programs[server.command] if server.command is not None else None
+        # Checked at the push, too; what is served may be older than the operator's word, or this check.
+        if program is not None and (wrong := program.not_settable(server)):
+            raise ServerUnavailable(
+                f"the MCP server {name} of {deployment} cannot be used: the platform lets no app set "
+                f"{', '.join(wrong)} for it; remove that from its `env`, or have it added to "
+                f"allowedMcpServers.{server.command}.env in the platform's state/platform.yaml"
+            )
         url = server.url or ""
         if server.registers:
             url = await self._registrations.url(deployment, name)
@@ -82,10 +105,10 @@ class Connections:
                     f"no server has registered as {name} of {deployment}; it does so with POST /mcp/register"
                 )
         # The sources of secrets are files, programs and servers, which block.
-        return await asyncio.to_thread(self._resolved, snapshot, deployment, name, server, url)
+        return await asyncio.to_thread(self._resolved, deployment, name, server, program, url)
 
     def _resolved(
-        self, snapshot: AppSnapshot, deployment: str, name: str, server: McpServer, url: str
+        self, deployment: str, name: str, server: McpServer, program: AllowedMcpServer | None, url: str
     ) -> Connection:
         app = Deployment.parse(deployment).app
         used: set[str] = set()
@@ -102,7 +125,7 @@ class Connections:
             deployment,
             name,
             server.timeout_seconds,
-            snapshot.mcp_programs[server.command] if server.command is not None else None,
+            program,
             url,
             tuple(value(text) for text in server.args),
             {key: value(text) for key, text in server.env.items()},

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import orjson
 
@@ -10,6 +11,7 @@ from uhlp_core import events
 from uhlp_core.events import Event
 from uhlp_core.ids import Deployment
 from uhlp_core.store import UNAVAILABLE, Store
+from uhlp_mcp.background import Background
 from uhlp_mcp.community.errors import ToolChanged
 from uhlp_state.model import PinnedTool
 
@@ -21,42 +23,55 @@ def digest(tool: PinnedTool) -> str:
     return hashlib.sha256(orjson.dumps(tool.to_json(), option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """What a comparison was made of, and what it found."""
+
+    pinned: tuple[PinnedTool, ...]
+    seen: Mapping[str, PinnedTool]
+    held: Mapping[str, tuple[str, str]]
+    """By name of a tool that differs: digests of its pin and of what the server says, empty if it is gone."""
+
+
 class Pins:
     """Compares, and remembers what is held back."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._held: dict[tuple[str, str, str], tuple[str, str]] = {}
-        """Digests of what is pinned and of what the server says, by deployment, server and tool."""
-        self._compared: dict[tuple[str, str], tuple[object, object]] = {}
+        self._compared: dict[tuple[str, str], _Compared] = {}
+        """By deployment and server."""
+        self._telling = Background()
         self.version = 0
         """Another one for every change of what is held back."""
 
     def held(self, deployment: str, server: str, tool: PinnedTool) -> bool:
         """Whether the tool was found to differ from this pin when it was last compared."""
-        found = self._held.get((deployment, server, tool.name))
+        last = self._compared.get((deployment, server))
+        found = last.held.get(tool.name) if last is not None else None
         return found is not None and found[0] == digest(tool)
 
-    async def compare(
+    def compare(
         self, deployment: str, server: str, pinned: tuple[PinnedTool, ...], seen: Mapping[str, PinnedTool]
     ) -> None:
-        """Look at all tools of a server; each change is told once."""
-        last = self._compared.get((deployment, server), (None, None))
-        if last[0] is pinned and last[1] is seen:
+        """Look at all tools of a server; each change is told once.
+
+        In one step, so that no other call passes while it is under way: the telling comes after it.
+        """
+        last = self._compared.get((deployment, server))
+        if last is not None and last.pinned is pinned and last.seen is seen:
             return
-        self._compared[deployment, server] = (pinned, seen)
-        for tool in pinned:
-            key = (deployment, server, tool.name)
-            there = seen.get(tool.name)
-            if there == tool:
-                if self._held.pop(key, None) is not None:
-                    self.version += 1
-                continue
-            difference = (digest(tool), digest(there) if there is not None else "")
-            if self._held.get(key) != difference:
-                self._held[key] = difference
-                self.version += 1
-                await self._tell(deployment, server, tool.name, gone=there is None)
+        held = {
+            tool.name: (digest(tool), digest(there) if there is not None else "")
+            for tool in pinned
+            if (there := seen.get(tool.name)) != tool
+        }
+        self._compared[deployment, server] = _Compared(pinned, seen, held)
+        known = last.held if last is not None else {}
+        if held == known:
+            return
+        self.version += 1
+        if changed := {name: new for name, (_, new) in held.items() if known.get(name) != held[name]}:
+            self._telling.start(self._tell(deployment, server, changed))
 
     def check(self, deployment: str, server: str, tool: PinnedTool) -> None:
         """Raises ToolChanged for a tool that is held back."""
@@ -67,20 +82,28 @@ class Pins:
                 f"has it no more; look at the change and approve it with `uhlp mcp pin {app} {server}`"
             )
 
-    async def _tell(self, deployment: str, server: str, tool: str, *, gone: bool) -> None:
-        what = "is gone" if gone else "is not described as it was approved"
-        event = Event(
-            Deployment.parse(deployment).app,
-            deployment,
-            "mcp",
-            "ToolHeldBack",
-            f"the tool {tool} of the MCP server {server} {what}, so it is held back",
-            type="Warning",
-        )
-        _log.warning("%s", event.message, extra={"deployment": deployment})
+    def forget(self, deployment: str, server: str) -> None:
+        """Know nothing of a server any more: it has ended for good, or until it is called again."""
+        last = self._compared.pop((deployment, server), None)
+        if last is not None and last.held:
+            self.version += 1
+
+    async def close(self) -> None:
+        """Wait until all changes are told."""
+        await self._telling.finish()
+
+    async def _tell(self, deployment: str, server: str, changed: Mapping[str, str]) -> None:
+        """`changed` has what the server says now by name of the tool, as a digest; empty if it is gone."""
         try:
             async with self._store.pipeline(transaction=False) as pipe:
-                events.record(pipe, event)
+                for tool, new in changed.items():
+                    what = "is not described as it was approved" if new else "is gone"
+                    message = f"the tool {tool} of the MCP server {server} {what}, so it is held back"
+                    _log.warning("%s", message, extra={"deployment": deployment})
+                    app = Deployment.parse(deployment).app
+                    events.record(
+                        pipe, Event(app, deployment, "mcp", "ToolHeldBack", message, type="Warning")
+                    )
                 await pipe.execute()
         except UNAVAILABLE as error:
-            _log.warning("an event got lost, Redis is away: %s", error)
+            _log.warning("events got lost, Redis is away: %s", error)

@@ -6,7 +6,7 @@ The SDK's scopes belong to the task that enters them; calls may come from any ot
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from uhlp_core.errors import UhlpError
+from uhlp_mcp.community.bounds import TOO_MANY_PARTS, BoundedStream, too_many
 from uhlp_mcp.community.connection import Connection
 from uhlp_mcp.community.errors import ServerFailed, ServerUnavailable
 from uhlp_mcp.community.stdio import StdioTransport
 from uhlp_mcp.egress import Egress
 from uhlp_state.model import PinnedTool, ToolAnnotations
-from uhlp_state.model.mcp_servers import MAX_PINNED_TOOLS
 
 if TYPE_CHECKING:
     from mcp.client._transport import TransportStreams
@@ -32,6 +32,9 @@ START_SECONDS = 30.0
 
 LOOK_SECONDS = 60.0
 """A server's tools are looked at again this often, whether or not it says that they have changed."""
+
+MIN_LOOK_SECONDS = 5.0
+"""And no more often than this, however often it says so: a look takes time of all apps' calls."""
 
 MAX_PAGES = 20
 """Of a list of tools."""
@@ -57,14 +60,15 @@ class Session:
         self._egress = egress
         self._client: Client | None = None
         self._stdio: StdioTransport | None = None
-        self._wake = asyncio.Event()
-        self._closing = False
+        self._changed = asyncio.Event()
+        """It says that its tools are others now."""
+        self._closing = asyncio.Event()
         self._owner: asyncio.Task[None] | None = None
 
     @property
     def alive(self) -> bool:
         """Whether it takes calls."""
-        return self._client is not None and not self._closing and not self._has_ended
+        return self._client is not None and not self._closing.is_set() and not self._has_ended
 
     @property
     def pid(self) -> int | None:
@@ -100,15 +104,19 @@ class Session:
             if error.code == REQUEST_TIMEOUT:
                 if self._answered < began:
                     # Nothing came from it all that time: the next call finds a new one.
-                    self._end()
+                    self._closing.set()
                 raise self._failed(
                     f"took more than {self.connection.seconds:g} s", "TOOL_TIMED_OUT"
                 ) from None
             if error.code == CONNECTION_CLOSED or self._has_ended:
-                self._end()
+                self._closing.set()
                 raise self._failed(
                     f"ended during the call, and whether it acted is unknown: {self._why(error)}",
                     "MCP_SERVER_ENDED",
+                ) from None
+            if error.code == TOO_MANY_PARTS:
+                raise self._failed(
+                    f"gave a result that is not taken: {self._shown(error)}", "INVALID_OUTPUT"
                 ) from None
             raise self._failed(f"refused the call: {self._shown(error)}", "MCP_SERVER_FAILED") from None
         except (RuntimeError, ValidationError) as error:
@@ -133,7 +141,7 @@ class Session:
 
     async def close(self) -> None:
         """End it, and wait until nothing of it is left."""
-        self._end()
+        self._closing.set()
         if self._owner is not None:
             try:
                 async with asyncio.timeout(START_SECONDS):
@@ -149,10 +157,10 @@ class Session:
 
         async def notice(message: Any) -> None:
             if isinstance(message, ToolListChangedNotification):
-                self._wake.set()
+                self._changed.set()
 
         try:
-            async with Client(self._transport(), message_handler=notice, cache=None) as client:
+            async with Client(self._bounded(), message_handler=notice, cache=None) as client:
                 # The SDK holds a result against the schema that the server told last, in this process: who
                 # chooses both can make that take for ever. Results are held against the pins instead.
                 client.session.validate_tool_result = _unchecked  # type: ignore[method-assign]
@@ -165,39 +173,51 @@ class Session:
             if not ready.done():
                 ready.set_exception(self._unavailable(self._why(error)))
         finally:
-            self._closing = True
+            self._closing.set()
             self._client = None
 
     async def _look_until_closed(self, client: "Client") -> None:
-        ended = asyncio.create_task(self._stdio.ended.wait()) if self._stdio is not None else None
-        try:
-            while not self._closing and not self._has_ended:
-                wake = asyncio.create_task(self._wake.wait())
-                waiting = {wake} if ended is None else {wake, ended}
-                try:
-                    await asyncio.wait(waiting, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    wake.cancel()
-                if not self._closing and not self._has_ended:
-                    self._wake.clear()
-                    self.tools = await self._list(client)
-        finally:
-            if ended is not None:
-                ended.cancel()
+        over = [self._closing] if self._stdio is None else [self._closing, self._stdio.ended]
+        while True:
+            await _any_of(over, MIN_LOOK_SECONDS)
+            await _any_of([*over, self._changed], LOOK_SECONDS - MIN_LOOK_SECONDS)
+            if any(event.is_set() for event in over):
+                return
+            self._changed.clear()
+            self.tools = await self._list(client)
 
     async def _list(self, client: "Client") -> dict[str, PinnedTool]:
-        """What the server says of its tools; one that could not be approved is left out."""
+        """What the server says of its tools; one that could not be approved is left out.
+
+        Raises ServerFailed for more tools than can be approved, and what the SDK raises.
+        """
+        from mcp.shared.exceptions import MCPError
+
         found: dict[str, PinnedTool] = {}
         cursor: str | None = None
+        count = 0
         for _ in range(MAX_PAGES):
-            page = await client.list_tools(cursor=cursor)
+            try:
+                page = await client.list_tools(cursor=cursor)
+            except MCPError as error:
+                if error.code == TOO_MANY_PARTS:
+                    raise ServerFailed(error.message) from None
+                raise
+            count += len(page.tools)
+            if why := too_many("tools", count):
+                raise ServerFailed(why)
             for tool in page.tools:
                 with contextlib.suppress(ValidationError):
                     found[tool.name] = _as_pinned(tool)
             cursor = page.next_cursor
-            if cursor is None or len(found) > MAX_PINNED_TOOLS:
+            if cursor is None:
                 break
         return found
+
+    @contextlib.asynccontextmanager
+    async def _bounded(self) -> "AsyncIterator[TransportStreams]":
+        async with self._transport() as (read, write):
+            yield BoundedStream(read), write
 
     def _transport(self) -> "AbstractAsyncContextManager[TransportStreams]":
         if self.connection.program is not None:
@@ -221,18 +241,15 @@ class Session:
     def _has_ended(self) -> bool:
         return self._stdio is not None and self._stdio.ended.is_set()
 
-    def _end(self) -> None:
-        self._closing = True
-        self._wake.set()
-
     def _why(self, error: BaseException) -> str:
-        if self._has_ended and self._stdio is not None:
+        error = _innermost(error)
+        # What we refused it for is why it ended.
+        if self._has_ended and self._stdio is not None and not isinstance(error, UhlpError):
             return self._stdio.why
         return self._shown(error)
 
     def _shown(self, error: BaseException) -> str:
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
+        error = _innermost(error)
         text = str(error) if isinstance(error, UhlpError) or str(error) else type(error).__name__
         return self.connection.redacted(text)[:MAX_TEXT]
 
@@ -245,6 +262,22 @@ class Session:
 
 async def _unchecked(name: str, result: "CallToolResult") -> None:
     """In place of the SDK's own check."""
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _any_of(events: Iterable[asyncio.Event], seconds: float) -> None:
+    """Wait until one of them is set, or for this long."""
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 def _as_pinned(tool: "Tool") -> PinnedTool:

@@ -18,6 +18,7 @@ from uhlp_core.home import Home
 from uhlp_core.ids import Deployment
 from uhlp_mcp.community.connection import Connection, Connections
 from uhlp_mcp.community.errors import ServerUnavailable
+from uhlp_mcp.community.pins import Pins
 from uhlp_mcp.community.session import Session
 from uhlp_mcp.egress import Egress
 from uhlp_state.snapshot import AppSnapshot
@@ -87,8 +88,10 @@ class Slot:
 class Sessions:
     """All sessions of the daemon."""
 
-    def __init__(self, home: Home, connections: Connections, egress: Egress) -> None:
+    def __init__(self, home: Home, connections: Connections, egress: Egress, pins: Pins) -> None:
+        """`pins` are told which servers are gone."""
         self._home = home
+        self._pins = pins
         self._connections = connections
         self._egress = egress
         self._slots: dict[tuple[str, str], Slot] = {}
@@ -137,6 +140,7 @@ class Sessions:
                     self._end(slot)
                 if slot.session is None and not slot.lock.locked() and now > slot.retry_at + IDLE_SECONDS:
                     del self._slots[key]
+                    self._pins.forget(*key)
 
     async def close(self) -> None:
         """End all sessions."""

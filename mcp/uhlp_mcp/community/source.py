@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from uhlp_core.errors import NotFound, Unavailable
 from uhlp_core.store import UNAVAILABLE
+from uhlp_mcp.blocks import Blocks
 from uhlp_mcp.community.connection import Connection
 from uhlp_mcp.community.errors import ServerFailed
 from uhlp_mcp.community.pins import Pins
 from uhlp_mcp.community.session import MAX_TEXT
 from uhlp_mcp.community.sessions import Sessions
 from uhlp_mcp.served import Served
-from uhlp_mcp.tools import MAX_NAME, Blocks, Caller, Judge, Tool, by_name, safe_name
+from uhlp_mcp.tools import MAX_NAME, Caller, Judge, Tool, by_name, safe_name
 from uhlp_policies.chain import mapped
 from uhlp_state.json_schema.quick_check import compile_quick
 from uhlp_state.model import PinnedTool
@@ -97,7 +98,7 @@ class CommunityTools:
         if pinned not in snapshot.mcp_pins.get(server, ()):
             raise NotFound(f"{deployment} has no tool {pinned.name} of the MCP server {server} any more")
         async with self._sessions.session(snapshot, deployment, server) as session:
-            await self._pins.compare(deployment, server, snapshot.mcp_pins[server], session.tools)
+            self._pins.compare(deployment, server, snapshot.mcp_pins[server], session.tools)
             self._pins.check(deployment, server, pinned)
             result = await session.call(pinned.name, given)
             answer = _answer(result, session.connection)

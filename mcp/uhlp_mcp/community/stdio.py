@@ -35,6 +35,9 @@ STDERR_BYTES = 4096
 END_SECONDS = 2.0
 """From the end of its input until it is killed."""
 
+_CONTINUATION = bytes(range(0x80, 0xC0))
+"""Bytes of a character in UTF-8 that are not its first."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -61,7 +64,7 @@ class StdioTransport:
     def why(self) -> str:
         """How it ended, with its own last words."""
         code = self._process.returncode if self._process is not None else None
-        words = self._connection.redacted(told(bytes(self._said)))
+        words = told(self._words())
         return f"it ended with code {code}" + (f" and said: {words}" if words else "")
 
     @property
@@ -104,6 +107,13 @@ class StdioTransport:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             # To the end of its pipes, which the last of its processes closes.
             await process.communicate()
+
+    def _words(self) -> str:
+        """What is kept of what it said, without secrets."""
+        if len(self._said) < STDERR_BYTES:
+            return self._connection.redacted(self._said.decode(errors="replace"))
+        # The beginning is lost, which may be half a character, or half a secret.
+        return self._connection.redacted_end(self._said.lstrip(_CONTINUATION).decode(errors="replace"))
 
     async def _start(self) -> asyncio.subprocess.Process:
         allowed = self._connection.program

@@ -59,7 +59,10 @@ def _check_source(
             files.problems.append(
                 definition.problem((*base, key), Code.BAD_VALUE, message, "remove it", key=True)
             )
-    if server.command is not None and server.command not in platform.mcp_programs:
+    if server.command is None:
+        return
+    program = platform.mcp_programs.get(server.command)
+    if program is None:
         message = f"the MCP server {quoted(server.command)} is not allowed on this platform"
         remedy = did_you_mean(
             server.command,
@@ -68,6 +71,18 @@ def _check_source(
         )
         files.problems.append(
             definition.problem((*base, "command"), Code.MCP_SERVER_NOT_ALLOWED, message, remedy)
+        )
+        return
+    for name in program.not_settable(server):
+        message = f"the platform lets no app set {quoted(name)} for the MCP server {quoted(server.command)}"
+        remedy = did_you_mean(
+            name,
+            program.env,
+            f"remove it, or have it added to allowedMcpServers.{server.command}.env in the platform's "
+            "state/platform.yaml",
+        )
+        files.problems.append(
+            definition.problem((*base, "env", name), Code.MCP_VARIABLE_NOT_ALLOWED, message, remedy, key=True)
         )
 
 

@@ -46,7 +46,7 @@ class McpServer(Model):
     args: tuple[Value, ...] = Field(default=(), max_length=64)
     """With `command`: arguments after those that the platform gives. `secret:NAME` stands for a secret."""
     env: dict[VariableName, Value] = Field(default_factory=dict, max_length=64)
-    """With `command`: its environment. `secret:NAME` stands for a secret."""
+    """With `command`: variables that the platform lets apps set. `secret:NAME` stands for a secret."""
     url: str | None = Field(default=None, pattern=r"^https?://[^\s@\\#]+$", max_length=2048)
     """Address of a server that speaks streamable HTTP; https, except on private networks."""
     headers: dict[HeaderName, Value] = Field(default_factory=dict, max_length=32)
@@ -84,6 +84,9 @@ class AllowedMcpServer(Model):
     """Absolute path of the program, which only root can change, and its first arguments."""
     folders: tuple[AbsolutePath, ...] = Field(default=(), max_length=16)
     """Folders that it reads, besides the system's: where it is installed."""
+    env: tuple[VariableName, ...] = Field(default=(), max_length=64)
+    """Names of the environment variables that apps may set. Default none: one such as `NODE_OPTIONS`,
+    `LD_PRELOAD` or `PATH` makes most programs run whatever the app says."""
     network: Flag = False
     """Whether it has the network of this machine, all of it. Default false."""
     memory_limit: Memory = "512M"
@@ -94,6 +97,10 @@ class AllowedMcpServer(Model):
     """What its files may take in one app; a server that has more is ended. Default 1G."""
     description: str = ""
     """For people."""
+
+    def not_settable(self, server: McpServer) -> list[str]:
+        """The variables that `server` sets and that are not in `env`, sorted."""
+        return sorted(server.env.keys() - set(self.env))
 
     @property
     def memory_bytes(self) -> int:

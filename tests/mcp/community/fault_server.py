@@ -2,7 +2,7 @@
 
 The standard library only, so that it starts at once and can break the protocol.
 
-    python fault_server.py [--slow SECONDS] [--describe TEXT] [--die]
+    python fault_server.py [--slow SECONDS] [--describe TEXT] [--die TEXT] [--more TOOLS] [--page TOOLS]
 """
 
 import json
@@ -12,17 +12,22 @@ import sys
 import time
 from typing import Any
 
+listings = 0
 left: list[subprocess.Popen[bytes]] = []
 OPTIONS = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=False))
 ANY: dict[str, Any] = {"type": "object"}
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 # `<ESC>` stands for the character, which no argument may hold.
-description = OPTIONS.get("--describe", "Says it again.").replace("<ESC>", "\x1b")
+descriptions = {"echo": OPTIONS.get("--describe", "Says it again.").replace("<ESC>", "\x1b")}
 
 
 def tools() -> list[dict[str, Any]]:
     text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
-    plain = [{"name": name, "description": name, "inputSchema": ANY} for name in DOINGS if name != "echo"]
+    plain = [
+        {"name": name, "description": descriptions.get(name, name), "inputSchema": ANY}
+        for name in DOINGS
+        if name != "echo"
+    ]
     wrong = next(tool for tool in plain if tool["name"] == "wrong")
     wrong["outputSchema"] = NUMBER
     endless = next(tool for tool in plain if tool["name"] == "endless")
@@ -30,11 +35,12 @@ def tools() -> list[dict[str, Any]]:
     echo = {
         "name": "echo",
         "title": "Echo",
-        "description": description,
+        "description": descriptions["echo"],
         "inputSchema": text,
         "annotations": {"readOnlyHint": True, "openWorldHint": False},
     }
-    return [echo, *plain]
+    many = [{"name": f"more{number}", "inputSchema": ANY} for number in range(int(OPTIONS.get("--more", 0)))]
+    return [echo, *plain, *many]
 
 
 def say(message: dict[str, Any]) -> None:
@@ -59,8 +65,8 @@ def look(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def change(given: dict[str, Any]) -> dict[str, Any]:
-    global description
-    description = given["to"]
+    for tool in given.get("tools", ("echo",)):
+        descriptions[tool] = given["to"]
     say({"method": "notifications/tools/list_changed"})
     return told("changed")
 
@@ -109,6 +115,8 @@ DOINGS: dict[str, Any] = {
     "garbage": garbage,
     "keep": keep,
     "fill": fill,
+    "listings": lambda given: told(str(listings)),
+    "blocks": lambda given: {"content": given["content"]},
     "huge": lambda given: told("x" * (5 << 20)),
     "wrong": lambda given: told("{}", structuredContent={"n": "many"}),
     "endless": lambda given: told("{}", structuredContent={"n": "a" * 60 + "!"}),
@@ -117,6 +125,7 @@ DOINGS: dict[str, Any] = {
 
 
 def answer(message: dict[str, Any]) -> dict[str, Any] | None:
+    global listings
     method, params = message["method"], message.get("params", {})
     if method == "initialize":
         return {
@@ -125,10 +134,15 @@ def answer(message: dict[str, Any]) -> dict[str, Any] | None:
             "serverInfo": {"name": "fault", "version": "1"},
         }
     if method == "tools/list":
-        return {"tools": tools()}
+        listings += 1
+        found = tools()
+        size = int(OPTIONS.get("--page", len(found)))
+        start = int(params.get("cursor", 0))
+        more = {"nextCursor": str(start + size)} if start + size < len(found) else {}
+        return {"tools": found[start : start + size], **more}
     if method == "tools/call":
-        found: dict[str, Any] = DOINGS[params["name"]](params.get("arguments", {}))
-        return found
+        result: dict[str, Any] = DOINGS[params["name"]](params.get("arguments", {}))
+        return result
     return None
 
 
