@@ -18,6 +18,7 @@ from uhlp_mcp.llm.cache import ResponseCache, question
 from uhlp_mcp.llm.errors import BadRequest, NotConfigured, TimedOut, TooBusy
 from uhlp_mcp.llm.generation import Generation, Services
 from uhlp_mcp.llm.ledger import Ledger
+from uhlp_mcp.llm.outgoing import going_out, put_back
 from uhlp_mcp.llm.output import FORMATS
 from uhlp_mcp.llm.plan import MAX_REPAIRS, Plan, make_plan
 from uhlp_mcp.llm.providers import Providers, Resolve
@@ -194,20 +195,11 @@ class LlmTools:
         return result
 
     async def _may_ask(self, caller: Caller, config: LlmConfig, given: dict[str, Any]) -> dict[str, Any]:
-        """What is asked, as the policies let it go out. Raises PolicyDenied."""
-        names = [name for name in ("system", "prompt") if name in given]
-        messages = given.get("messages", [])
-        # The texts alone: what they are called is form, and not for a rule to change.
-        asked = [*(given[name] for name in names), *(message["content"] for message in messages)]
+        """What is asked, as the policies let it go out. Raises PolicyDenied, BadRequest."""
         model = given.get("model") or config.model
+        asked = going_out(given)
         checked = await self._guard.check(PolicyEvent.LLM_REQUEST, caller, asked, model=model)
-        changed = dict(zip(names, checked, strict=False))
-        if messages:
-            contents = checked[len(names) :]
-            changed["messages"] = [
-                {**message, "content": content} for message, content in zip(messages, contents, strict=True)
-            ]
-        return {**given, **changed}
+        return put_back(given, asked, checked)
 
     async def _may_answer(self, caller: Caller, result: dict[str, Any]) -> dict[str, Any]:
         """What is answered, as the policies let it come in. Raises PolicyDenied."""
