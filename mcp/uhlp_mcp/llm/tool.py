@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from uhlp_core.errors import UhlpError
+from uhlp_core.errors import UhlpError, Unavailable
 from uhlp_core.home import Home
 from uhlp_core.store import UNAVAILABLE, Store
 from uhlp_mcp.background import Background
@@ -162,7 +162,7 @@ class LlmTools:
         if config is None:
             raise NotConfigured(_HOW_TO_CONFIGURE)
         given = await self._may_ask(caller, config, given)
-        plan = make_plan(config, given)
+        plan = make_plan(config, given, await self._production(caller))
         tally.provider, tally.model = plan.candidates[0].provider, plan.candidates[0].model
         await self._check_schema(caller, plan)
         asked = _question(snapshot, plan) if plan.cache_seconds else ""
@@ -193,6 +193,15 @@ class LlmTools:
                 caller.deployment, asked, _as_remembered(result), plan.cache_seconds, MAX_CACHE_SECONDS
             )
         return result
+
+    async def _production(self, caller: Caller) -> LlmConfig | None:
+        """For a preview, which nobody has reviewed, what bounds it besides its own limits; else None."""
+        if caller.deployment == caller.app:
+            return None
+        try:
+            return (await self._served.snapshot(caller.app)).definition.llm
+        except Unavailable:
+            return None  # An app without production has no other limits than the preview's.
 
     async def _may_ask(self, caller: Caller, config: LlmConfig, given: dict[str, Any]) -> dict[str, Any]:
         """What is asked, as the policies let it go out. Raises PolicyDenied, BadRequest."""

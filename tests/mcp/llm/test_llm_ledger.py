@@ -157,6 +157,48 @@ async def test_a_preview_spends_the_app_s_budget(desk: Desk, fake: FakeLlm) -> N
         await desk.ask()
 
 
+@pytest.mark.parametrize(
+    "own", [{}, {"budgets": [{"tokens": 10_000}, {"usd": 9.0}], "requestsPerMinute": 99}]
+)
+@pytest.mark.parametrize(
+    ("production", "error"),
+    [
+        ({"budgets": [{"tokens": 250}]}, OverBudget),
+        ({"budgets": [{"per": "user", "tokens": 250}]}, OverBudget),
+        ({"budgets": [{"usd": 0.5}]}, OverBudget),
+        ({"requestsPerMinute": 1}, TooBusy),
+        ({"tokensPerMinute": 250}, TooBusy),
+    ],
+)
+async def test_no_preview_gives_itself_leave_to_spend_more(
+    desk: Desk, fake: FakeLlm, own: dict[str, Any], production: dict[str, Any], error: type[Exception]
+) -> None:
+    fake.otherwise = Say(usage=(100, 100))
+    free = {"prices": {"m": {"inputPerMillion": 0.0, "outputPerMillion": 0.0}}}
+    preview = openai(fake.openai, provider=free, **own)
+    preview["providers"] = {"renamed": preview["providers"]["p"]}
+    await desk.configure({**preview, "model": "renamed/m"}, "alpha@next")
+    await desk.configure(openai(fake.openai, **production))
+    caller = Caller("alpha", "alpha@next", user="u")
+    await desk.ask(caller)
+    with pytest.raises(error):
+        await desk.ask(caller)
+    assert len(fake.seen) == 1
+
+
+async def test_a_preview_s_own_limits_hold_for_it_as_well(desk: Desk, fake: FakeLlm) -> None:
+    fake.otherwise = Say(usage=(100, 100))
+    preview = Caller("alpha", "alpha@next")
+    await desk.configure(openai(fake.openai, budgets=[{"tokens": 250}]), preview.deployment)
+    await desk.ask(preview)  # There is no production yet.
+    for production in (openai(fake.openai), openai(fake.openai, budgets=[{"tokens": 9999}]), None):
+        await desk.configure(production)
+        with pytest.raises(OverBudget):
+            await desk.ask(preview)
+    await desk.configure(openai(fake.openai))
+    assert (await desk.ask())["attempts"] == 1
+
+
 async def test_a_budget_in_money_reserves_the_most_that_a_call_can_cost(desk: Desk, fake: FakeLlm) -> None:
     # 2 USD for 1000 tokens of output: 100 tokens may cost 0.2, and the question 0.018 at most.
     await desk.configure(openai(fake.openai, budgets=[{"usd": 0.23}]))
