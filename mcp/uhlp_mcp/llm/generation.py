@@ -150,7 +150,6 @@ class Generation:
     ) -> None:
         nanos = candidate.cost(*used) if any(used) else 0
         self.tally.add(*used, nanos)
-        count_attempt(self.caller.app, self.tally, seconds, error, used, nanos)
         amounts = {
             "calls": 1 if self.tally.attempts == 1 else 0,
             "attempts": 1,
@@ -162,6 +161,7 @@ class Generation:
             "unpriced": 1 if nanos is None else 0,
         }
         self.services.ledger.settle(held, amounts)
+        count_attempt(self.caller.app, self.tally, seconds, error, used, nanos)
 
     def _emitter(self) -> Emit | None:
         if self.emit is None:

@@ -117,11 +117,26 @@ async def test_nobody_listens(desk: Desk) -> None:
     assert "tokens" not in await desk.counted()
 
 
-@pytest.mark.parametrize("kind", [openai, anthropic])
-async def test_counts_that_make_no_sense_are_estimated(desk: Desk, fake: FakeLlm, kind: Any) -> None:
-    fake.otherwise = Say("123456", usage=(-5, -1000))
+@BOTH
+@pytest.mark.parametrize("usage", [(-5, -1000), (2**62, 2**62), (10**18, 10**19)])
+async def test_counts_that_make_no_sense_are_estimated(
+    desk: Desk, fake: FakeLlm, kind: Any, usage: tuple[int, int]
+) -> None:
+    fake.otherwise = Say("123456", usage=usage)
     await desk.configure(at(kind, fake))
     assert (await desk.ask(prompt="x" * 30))["usage"] == {"inputTokens": 10, "outputTokens": 2}
+    assert (await desk.counted())["tokens"] == 12
+
+
+@pytest.mark.parametrize("digits", [30, 400])
+async def test_counts_of_any_length_are_estimated(desk: Desk, fake: FakeLlm, digits: int) -> None:
+    usage = b'{"prompt_tokens": %s, "completion_tokens": 5}' % (b"1" * digits)
+    message = b'{"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}], "usage": %s}' % usage
+    fake.otherwise = Say(raw=message)
+    await desk.configure(openai(fake.openai))
+    assert (await desk.ask(prompt="x" * 30))["usage"] == {"inputTokens": 10, "outputTokens": 5}
+    assert (await desk.counted())["tokens"] == 15
+    assert await desk.redis.hlen("uhlp:llm:held:alpha") == 0
 
 
 async def test_a_busy_provider_is_asked_again_after_the_pause_that_it_names(
