@@ -110,6 +110,37 @@ async def test_an_answer_without_end_is_cut_off(
     assert "larger than 1000 bytes" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("kind", "code", "text"),
+    [
+        (
+            "overloaded_error",
+            "LLM_UNAVAILABLE",
+            "the provider broke the answer off, as it is overloaded: … no",
+        ),
+        (
+            "rate_limit_error",
+            "LLM_RATE_LIMITED",
+            "the provider broke the answer off, as it limits its calls: … no",
+        ),
+        ("api_error", "LLM_UNAVAILABLE", "the provider broke the answer off: … no"),
+    ],
+)
+async def test_an_error_in_the_midst_of_a_stream_is_billed(
+    desk: Desk, fake: FakeLlm, kind: str, code: str, text: str
+) -> None:
+    told: list[str] = []
+
+    async def emit(piece: str) -> None:
+        told.append(piece)
+
+    fake.otherwise = Say("some text", error={"type": kind, "message": f"{KEY} no"})
+    await desk.configure(anthropic(fake.url))
+    error = await failing(desk, emit)
+    assert (error.code, str(error), error.billed, told) == (code, text, True, ["some"])
+    assert (await desk.counted())["tokens"] > 100
+
+
 async def test_nobody_listens(desk: Desk) -> None:
     await desk.configure(openai("http://127.0.0.1:9/v1"))
     error = await failing(desk)
