@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 from collections import OrderedDict
 from typing import Any
 
@@ -38,6 +39,8 @@ MAX_PROMPT = 2 * 1024 * 1024
 MAX_MESSAGES = 1000
 MAX_KNOWN_SCHEMAS = 500
 """Schemas remembered as sound, so that each is looked through once."""
+
+_log = logging.getLogger(__name__)
 
 _TEXT = {"type": "string"}
 _INPUT = of(
@@ -189,10 +192,17 @@ class LlmTools:
                 ) from None
             raise TimedOut(f"no answer within llm.timeoutSeconds ({config.timeout_seconds:g} s)") from None
         if asked and _is_worth_keeping(plan, result):
-            await self._cache.put(
-                caller.deployment, asked, _as_remembered(result), plan.cache_seconds, MAX_CACHE_SECONDS
-            )
+            await self._remember(caller, asked, result, plan.cache_seconds)
         return result
+
+    async def _remember(self, caller: Caller, asked: str, result: dict[str, Any], seconds: float) -> None:
+        try:
+            await self._cache.put(
+                caller.deployment, asked, _as_remembered(result), seconds, MAX_CACHE_SECONDS
+            )
+        except UNAVAILABLE as error:
+            # The answer is there and paid for: it must reach the caller all the same.
+            _log.warning("an answer is not remembered: %s", error, extra={"app": caller.app})
 
     async def _production(self, caller: Caller) -> LlmConfig | None:
         """For a preview, which nobody has reviewed, what bounds it besides its own limits; else None."""
