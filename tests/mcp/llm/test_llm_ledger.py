@@ -119,6 +119,40 @@ async def test_attempts_and_tokens_of_a_minute(desk: Desk) -> None:
     await ledger.reserve(little, 10, 0, 60)
 
 
+@pytest.mark.parametrize(("age", "tokens", "before"), [(0, 14, 500), (1, 50, 464), (2, 50, 500)])
+async def test_unused_tokens_are_given_back_to_their_own_minute(
+    desk: Desk, age: int, tokens: int, before: int
+) -> None:
+    ledger = Ledger(desk.redis)
+    held = await ledger.reserve(account(), 40, 0, 60)
+    minute = keys.llm_minute("alpha")
+    now = int(await desk.redis.hget(minute, "minute")) + age
+    await desk.redis.hset(minute, mapping={"minute": now, "tokens": 50, "tokensBefore": 500})
+    ledger.settle(held, {"tokens": 4})
+    await ledger.close()
+    assert [int(count) for count in await desk.redis.hmget(minute, "tokens", "tokensBefore")] == [
+        tokens,
+        before,
+    ]
+
+
+@pytest.mark.parametrize("swept", [False, True])
+async def test_what_is_settled_again_counts_once(desk: Desk, swept: bool) -> None:
+    ledger = Ledger(desk.redis)
+    held = await ledger.reserve(account(), 40, 0, 60)
+    other = await ledger.reserve(account(), 40, 0, 60)
+    if swept:
+        await desk.redis.hdel(keys.llm_held("alpha"), held.id)
+    for _ in range(2):
+        ledger.settle(held, {"tokens": 4, "calls": 1})
+        await ledger.close()
+    assert await desk.counted() == {"calls": 1, "tokens": 4}
+    ledger.settle(other, {"tokens": 5, "calls": 1})
+    await ledger.close()
+    assert await desk.counted() == {"calls": 2, "tokens": 9}
+    assert 0 < await desk.redis.ttl(keys.llm_settled("alpha", held.id)) <= ledger_module.SETTLED_SECONDS
+
+
 @pytest.mark.parametrize("per", ["app", "component", "user"])
 async def test_budgets_of_apps_components_and_users(desk: Desk, fake: FakeLlm, per: str) -> None:
     fake.otherwise = Say(usage=(100, 100))
