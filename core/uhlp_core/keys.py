@@ -79,6 +79,11 @@ def llm_held(app: str) -> str:
     return f"uhlp:llm:held:{app}"
 
 
+def llm_settled(app: str, attempt: str) -> str:
+    """That an attempt has been counted; expires."""
+    return f"uhlp:llm:settled:{app}:{attempt}"
+
+
 def llm_minute(app: str) -> str:
     """Attempts and tokens of this minute and the one before."""
     return f"uhlp:llm:minute:{app}"

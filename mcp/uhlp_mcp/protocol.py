@@ -142,7 +142,12 @@ async def answer(
     if stateless:
         meta = {**found.get("_meta", {}), _PREFIX + "serverInfo": server_info()}
         found = {**found, **extra, "resultType": "complete", "_meta": meta}
-    return Answer(200, orjson.dumps({"jsonrpc": "2.0", "id": request.ident, "result": found}))
+    try:
+        return Answer(200, orjson.dumps({"jsonrpc": "2.0", "id": request.ident, "result": found}))
+    except TypeError as error:
+        # Another server's result may hold numbers beyond 64 bits, or nest deeper than is written.
+        text = f"the result of {request.name} cannot be written as JSON: {error}"
+        return Answer(200, _error(request.ident, INTERNAL_ERROR, text))
 
 
 async def listing(toolbox: Toolbox, caller: Caller, cursor: object) -> dict[str, Any]:

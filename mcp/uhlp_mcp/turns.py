@@ -4,9 +4,10 @@ What all apps share (threads, programs, models) is so never held by one app alon
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from uhlp_core.errors import UhlpError
@@ -26,10 +27,44 @@ class TooManyWaiting(UhlpError):
 
 @dataclass(slots=True)
 class _Queue:
-    limit: int
-    free: asyncio.Semaphore
+    """The calls of one app.
+
+    Invariant: none waits whose limit is above the number of those inside. So of equal limits the first comes
+    first, and one with a small limit keeps nobody waiting but itself.
+    """
+
     inside: int = 0
-    """Calls under way or waiting."""
+    waiting: deque[tuple[int, asyncio.Future[None]]] = field(default_factory=deque)
+    """Each with its limit; whoever completes the future has counted it as inside."""
+
+    async def enter(self, limit: int) -> None:
+        """Wait until fewer than `limit` are inside, and be one of them. Raises TooManyWaiting."""
+        if self.inside < limit:
+            self.inside += 1
+            return
+        if len(self.waiting) >= MAX_WAITING:
+            raise TooManyWaiting(f"{MAX_WAITING} calls of the app are waiting already")
+        place = (limit, asyncio.get_running_loop().create_future())
+        self.waiting.append(place)
+        try:
+            await place[1]
+        except asyncio.CancelledError:
+            if place in self.waiting:
+                self.waiting.remove(place)
+            else:
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Give the place to the first whose limit leaves room."""
+        self.inside -= 1
+        for place in self.waiting:
+            limit, turn = place
+            if self.inside < limit and not turn.cancelled():
+                self.inside += 1
+                self.waiting.remove(place)
+                turn.set_result(None)
+                return
 
 
 class Turns:
@@ -40,19 +75,18 @@ class Turns:
 
     @asynccontextmanager
     async def one(self, app: str, limit: int) -> AsyncIterator[None]:
-        """Wait for one of the app's `limit` places and hold it. Raises TooManyWaiting."""
-        queue = self._queues.get(app)
-        if queue is None or queue.limit != limit:
-            # Calls in the queue of an older limit go on by that one.
-            queue = self._queues[app] = _Queue(limit, asyncio.Semaphore(limit))
-        if queue.inside >= limit + MAX_WAITING:
-            raise TooManyWaiting(f"{MAX_WAITING} calls of the app are waiting already")
-        queue.inside += 1
+        """Wait for one of the app's `limit` places and hold it. Raises TooManyWaiting.
+
+        Deployments of one app may name different limits: never more are inside than the largest of them.
+        """
+        queue = self._queues.setdefault(app, _Queue())
         try:
-            async with queue.free:
+            await queue.enter(limit)
+            try:
                 yield
+            finally:
+                queue.leave()
         finally:
-            queue.inside -= 1
             if not queue.inside and self._queues.get(app) is queue:
                 del self._queues[app]
 

@@ -7,12 +7,15 @@ import string
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import aiohttp
 import orjson
 import pytest
 from argon2 import PasswordHasher
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from support.archive import Archive
 from support.mcp_office import Office, listens
@@ -139,6 +142,63 @@ async def test_a_place_stays_taken_as_long_as_its_work_goes_on(monkeypatch: pyte
     await places.run("beta", 1, work)
     await eventually(lambda: places._queues == {}, "nothing is left")
     assert begun == [1, 1]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 4), st.sampled_from(["enter", "end", "cancel"])), max_size=40))
+async def test_alternating_limits_widen_nothing(steps: list[tuple[int, str]]) -> None:
+    places = Turns()
+    inside: dict[int, tuple[int, asyncio.Event]] = {}
+    began: list[int] = []
+    calls: dict[int, tuple[int, asyncio.Task[None]]] = {}
+
+    async def call(number: int, limit: int) -> None:
+        async with places.one("alpha", limit):
+            assert len(inside) < limit
+            began.append(number)
+            inside[number] = (limit, asyncio.Event())
+            try:
+                await inside[number][1].wait()
+            finally:
+                del inside[number]
+
+    for number, (limit, step) in enumerate(steps):
+        if step == "enter":
+            calls[number] = (limit, asyncio.create_task(call(number, limit)))
+        elif step == "end" and inside:
+            inside[sorted(inside)[limit % len(inside)]][1].set()
+        elif calls:
+            calls[sorted(calls)[limit % len(calls)]][1].cancel()
+        for _ in range(5 if limit % 2 else 1):  # also several steps at once
+            await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    waiting = [limit for limit, one in calls.values() if not one.done()]
+    for limit, _ in inside.values():
+        waiting.remove(limit)
+    assert all(limit <= len(inside) for limit in waiting)
+    for same in range(1, 5):
+        order = [number for number in began if calls[number][0] == same]
+        assert order == sorted(order)
+    while not all(one.done() for _, one in calls.values()):
+        for _, end in inside.values():
+            end.set()
+        await asyncio.sleep(0)
+    assert all(one.cancelled() or one.exception() is None for _, one in calls.values())
+    assert places._queues == {}
+
+
+async def test_too_many_waiting_are_so_whatever_their_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "MAX_WAITING", 3)
+    places, end = Turns(), asyncio.Event()
+    limits = (1, 2, 1, 2, 1)
+    async with under_way([places.run("alpha", limit, end.wait) for limit in limits]):
+        for _ in range(5):
+            await asyncio.sleep(0)
+        for limit in limits:
+            with pytest.raises(TooManyWaiting):
+                await at_once(partial(places.run, "alpha", limit, end.wait))
+        end.set()
 
 
 async def test_connections_of_an_instance_are_bounded(

@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import orjson
 import pytest
 
 from support.mcp_office import Office
-from uhlp_mcp.tools import safe_name
+from uhlp_mcp import protocol
+from uhlp_mcp.schema import of
+from uhlp_mcp.tools import Blocks, Caller, Tool, Toolbox, safe_name
 
 GET = "core.state.getRuntimeValue"
 
@@ -45,6 +48,27 @@ async def test_initialize_answers_revision_capabilities_and_name(office: Office)
     assert (await office.rpc("a0", "ping"))["result"] == {}
     notification = {"jsonrpc": "2.0", "method": "notifications/initialized"}
     assert await office.post("a0", notification) == (202, None)
+
+
+async def test_a_result_that_is_no_json_is_a_clear_error() -> None:
+    async def handler(caller: Caller, given: dict[str, Any]) -> Blocks:
+        return Blocks([], {"n": 10**30})
+
+    tool = Tool("app.huge", "Tells a number.", of({}), None, handler)
+    body = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": "app.huge", "arguments": {}},
+    }
+    request = protocol.read(orjson.dumps(body))
+    assert request is not None
+    answer = await protocol.answer(Toolbox.of([tool]), Caller("alpha", "alpha"), request, stateless=False)
+    assert answer.status == 200
+    assert orjson.loads(answer.body)["error"] == {
+        "code": -32603,
+        "message": "the result of app.huge cannot be written as JSON: Integer exceeds 64-bit range",
+    }
 
 
 async def test_the_stateless_revision_is_discovered(office: Office) -> None:

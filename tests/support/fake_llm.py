@@ -31,7 +31,7 @@ class Say:
     refusal: str | None = None
     usage: tuple[int, int] | None = (10, 5)
     error: dict[str, Any] | None = None
-    """What the error says, with a status of 400 and more."""
+    """What the error says, with a status of 400 and more; with 200, as an event in the midst of a stream."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,8 @@ class FakeLlm:
             },
             {"type": "message_stop"},
         ]
+        if answer.error is not None:
+            events[3:] = [{"type": "error", "error": answer.error}]
         named = [f"event: {event['type']}\n".encode() + _event(event) for event in events]
         return await self._stream(request, answer, named)
 

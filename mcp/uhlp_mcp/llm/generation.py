@@ -18,7 +18,6 @@ from uhlp_mcp.llm.accounting import Tally, count_attempt, model_label
 from uhlp_mcp.llm.errors import InvalidOutput, LlmError, NotConfigured, TimedOut
 from uhlp_mcp.llm.ledger import Held, Ledger
 from uhlp_mcp.llm.plan import Candidate, Plan
-from uhlp_mcp.llm.prices import cost
 from uhlp_mcp.llm.provider import Completion, Message, Request
 from uhlp_mcp.llm.providers import Providers
 from uhlp_mcp.tools import Caller, Emit
@@ -138,7 +137,7 @@ class Generation:
         """What an attempt may cost, in billionths of a dollar; 0 where money is not limited."""
         if not self.plan.limits_money:
             return 0
-        nanos = cost(candidate.defined, candidate.model, input_tokens, output_tokens)
+        nanos = candidate.cost(input_tokens, output_tokens)
         if nanos is None:
             raise NotConfigured(
                 f"the price of {candidate.provider}/{candidate.model} is unknown, so a budget in USD cannot "
@@ -149,9 +148,8 @@ class Generation:
     def _settle(
         self, candidate: Candidate, held: Held, used: tuple[int, int], error: str, seconds: float
     ) -> None:
-        nanos = cost(candidate.defined, candidate.model, *used) if any(used) else 0
+        nanos = candidate.cost(*used) if any(used) else 0
         self.tally.add(*used, nanos)
-        count_attempt(self.caller.app, self.tally, seconds, error, used, nanos)
         amounts = {
             "calls": 1 if self.tally.attempts == 1 else 0,
             "attempts": 1,
@@ -163,6 +161,7 @@ class Generation:
             "unpriced": 1 if nanos is None else 0,
         }
         self.services.ledger.settle(held, amounts)
+        count_attempt(self.caller.app, self.tally, seconds, error, used, nanos)
 
     def _emitter(self) -> Emit | None:
         if self.emit is None:

@@ -25,6 +25,9 @@ KEPT_DAYS = 35
 GRACE_SECONDS = 30.0
 """That a reservation outlives its attempt's time: for settling it while Redis or the machine is slow."""
 
+SETTLED_SECONDS = 120
+"""That a settled attempt is known as such: longer than the Redis client repeats what got no reply."""
+
 _RESERVE = """
 local ask = cjson.decode(ARGV[1])
 local clock = redis.call('TIME')
@@ -71,7 +74,8 @@ redis.call('HSET', KEYS[3], 'minute', minute, 'attempts', attempts + 1, 'tokens'
   'attemptsBefore', attempts_before, 'tokensBefore', tokens_before)
 redis.call('EXPIRE', KEYS[3], 180)
 redis.call('HSET', KEYS[2], ask.id, cjson.encode(
-  {expires = now + ask.seconds, tokens = ask.tokens, nanos = ask.nanos, scopes = ask.scopes}))
+  {expires = now + ask.seconds, minute = minute, scopes = ask.scopes, tokens = ask.tokens,
+   nanos = ask.nanos}))
 redis.call('EXPIRE', KEYS[2], 86400)
 return {'granted'}
 """
@@ -79,10 +83,15 @@ return {'granted'}
 _SETTLE = """
 local told = cjson.decode(ARGV[1])
 if told.id then
-  redis.call('HDEL', KEYS[2], told.id)
-  if redis.call('HGET', KEYS[3], 'tokens') then
-    local tokens = redis.call('HINCRBY', KEYS[3], 'tokens', told.tooMany)
-    if tokens < 0 then redis.call('HSET', KEYS[3], 'tokens', 0) end
+  if not redis.call('SET', KEYS[4], 1, 'NX', 'EX', told.settledSeconds) then return 0 end
+  local entry = redis.call('HGET', KEYS[2], told.id)
+  if entry then
+    redis.call('HDEL', KEYS[2], told.id)
+    local age = tonumber(redis.call('HGET', KEYS[3], 'minute') or 0) - cjson.decode(entry).minute
+    local field = age == 0 and 'tokens' or age == 1 and 'tokensBefore'
+    if field and redis.call('HINCRBY', KEYS[3], field, told.tooMany) < 0 then
+      redis.call('HSET', KEYS[3], field, 0)
+    end
   end
 end
 for _, scope in ipairs(told.scopes) do
@@ -181,9 +190,13 @@ class Ledger:
         """Let go of what was held and count what was used: `tokens`, `nanos`, and what else is to be told.
 
         Done in the background: an answer that is paid for waits for nothing, and is not lost with Redis. What
-        cannot be counted is let go by itself in the end.
+        cannot be counted is let go by itself in the end; what is settled more than once counts once.
         """
-        document = {"id": held.id, "tooMany": amounts.get("tokens", 0) - held.tokens}
+        document = {
+            "id": held.id,
+            "tooMany": amounts.get("tokens", 0) - held.tokens,
+            "settledSeconds": SETTLED_SECONDS,
+        }
         self._start(held.account, held.day, amounts, document)
 
     def count(self, account: Account, amounts: Mapping[str, int]) -> None:
@@ -214,7 +227,8 @@ class Ledger:
             "amounts": {measure: str(amount) for measure, amount in amounts.items() if amount},
             "seconds": KEPT_DAYS * 24 * 3600,
         }
-        await self._settle(keys=self._keys(account, day), args=[orjson.dumps(told)])
+        settled = [keys.llm_settled(account.app, told["id"])] if "id" in told else []
+        await self._settle(keys=[*self._keys(account, day), *settled], args=[orjson.dumps(told)])
 
     def _keys(self, account: Account, day: str) -> Sequence[str]:
         return (

@@ -1,6 +1,6 @@
 """What one call of `core.llm.generate` comes to: its arguments over the app's configuration."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +8,10 @@ import orjson
 
 from uhlp_mcp.llm.errors import BadRequest
 from uhlp_mcp.llm.ledger import Account, Limit
-from uhlp_mcp.llm.prices import NANOS
+from uhlp_mcp.llm.prices import NANOS, cost
 from uhlp_mcp.llm.provider import Message, Request
 from uhlp_mcp.tools import Caller
-from uhlp_state.model import BudgetScope, LlmConfig, LlmProvider
+from uhlp_state.model import BudgetScope, LlmBudget, LlmConfig, LlmProvider, LlmProviderType
 from uhlp_state.model.llm import LLM_PARAMETERS, MAX_OUTPUT_TOKENS
 
 DEFAULT_REPAIRS = 1
@@ -26,6 +26,13 @@ class Candidate:
     """The name that the app gave it."""
     defined: LlmProvider
     model: str
+    tariffs: tuple[LlmProvider, ...]
+    """Whose prices count."""
+
+    def cost(self, input_tokens: int, output_tokens: int) -> int | None:
+        """Billionths of a US dollar by the dearest tariff that knows the model; None if none does."""
+        known = (cost(tariff, self.model, input_tokens, output_tokens) for tariff in self.tariffs)
+        return max((nanos for nanos in known if nanos is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,8 @@ class Plan:
     """Everything that is decided before a model is asked."""
 
     config: LlmConfig
+    bounding: tuple[LlmConfig, ...]
+    """Those whose limits hold, all of them together."""
     candidates: tuple[Candidate, ...]
     """The model, then its fallbacks."""
     request: Request
@@ -47,7 +56,11 @@ class Plan:
 
     @property
     def limits_money(self) -> bool:
-        return any(budget.usd is not None for budget in self.config.budgets)
+        return any(budget.usd is not None for budget in self._budgets)
+
+    @property
+    def _budgets(self) -> list[LlmBudget]:
+        return [budget for config in self.bounding for budget in config.budgets]
 
     def account(self, caller: Caller, model: str) -> Account:
         """Whose use an attempt counts as; `model` is the name that counters know."""
@@ -59,12 +72,12 @@ class Plan:
             BudgetScope.USER: f"user|{caller.user}",
         }
         limits: list[Limit] = []
-        for budget in self.config.budgets:
+        for budget in self._budgets:
             if budget.tokens is not None:
                 limits.append(Limit(names[budget.per], "tokens", budget.tokens))
             if budget.usd is not None:
                 limits.append(Limit(names[budget.per], "nanos", int(budget.usd * NANOS)))
-        counted = {BudgetScope.APP, *(budget.per for budget in self.config.budgets)}
+        counted = {BudgetScope.APP, *(budget.per for budget in self._budgets)}
         if caller.component:
             counted.add(BudgetScope.COMPONENT)
         # Users, of whom there may be very many, are only told apart where a budget asks for it.
@@ -73,19 +86,25 @@ class Plan:
             caller.app,
             scopes,
             tuple(limits),
-            self.config.requests_per_minute,
-            self.config.tokens_per_minute,
+            _least(config.requests_per_minute for config in self.bounding),
+            _least(config.tokens_per_minute for config in self.bounding),
         )
 
 
-def make_plan(config: LlmConfig, given: Mapping[str, Any]) -> Plan:
-    """Read the arguments of a call. Raises BadRequest."""
+def make_plan(config: LlmConfig, given: Mapping[str, Any], production: LlmConfig | None = None) -> Plan:
+    """Read the arguments of a call. Raises BadRequest.
+
+    Args:
+        config: of the deployment that calls.
+        given: the arguments.
+        production: for a preview, what its app's production says: its limits and prices hold as well.
+    """
     schema = given.get("outputSchema")
     form = given.get("outputFormat", "text" if schema is None else "json")
     if form == "text" and schema is not None:
         raise BadRequest("outputSchema needs the outputFormat json, yaml or xml; text has no structure")
     names = dict.fromkeys((given.get("model", config.model), *config.fallbacks))
-    candidates = tuple(_candidate(config, name) for name in names)
+    candidates = tuple(_candidate(config, name, production) for name in names)
     parameters = {**config.parameters, **given.get("parameters", {})}
     max_tokens = parameters.pop("max_tokens", config.max_output_tokens)
     if not isinstance(max_tokens, int) or not 1 <= max_tokens <= MAX_OUTPUT_TOKENS:
@@ -104,6 +123,7 @@ def make_plan(config: LlmConfig, given: Mapping[str, Any]) -> Plan:
     checked = form != "text"
     return Plan(
         config,
+        (config,) if production is None else (config, production),
         candidates,
         request,
         form,
@@ -113,11 +133,25 @@ def make_plan(config: LlmConfig, given: Mapping[str, Any]) -> Plan:
     )
 
 
-def _candidate(config: LlmConfig, name: str) -> Candidate:
+def _candidate(config: LlmConfig, name: str, production: LlmConfig | None) -> Candidate:
     provider, model = config.split(name)
     if not model:
         raise BadRequest(f"the model {name[:60]!r} names a provider only; write `<provider>/<model>`")
-    return Candidate(provider, config.providers[provider], model)
+    defined = config.providers[provider]
+    return Candidate(provider, defined, model, (defined, *_further_tariffs(defined, model, production)))
+
+
+def _further_tariffs(defined: LlmProvider, model: str, production: LlmConfig | None) -> Iterator[LlmProvider]:
+    """Whose prices a preview cannot go below: a price of 0 would escape from every budget in money."""
+    if production is None or defined.type is LlmProviderType.SCRIPTED:
+        return
+    if defined.prices:
+        yield defined.model_copy(update={"prices": {}})  # as the price list says
+    yield from (known for known in production.providers.values() if model in known.prices)
+
+
+def _least(limits: Iterable[int | None]) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _messages(given: Mapping[str, Any], form: str, schema: Any) -> tuple[Message, ...]:

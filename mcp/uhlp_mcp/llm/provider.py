@@ -15,6 +15,9 @@ MAX_COMPLETION_BYTES = 1024 * 1024
 BYTES_PER_TOKEN = 3
 """For counting where a provider does not; real text has about four."""
 
+MAX_COUNT = 2**31
+"""Tokens that one attempt can have used: beyond any model, and so little that sums stay below 64 bits."""
+
 MESSAGE_OVERHEAD_TOKENS = 16
 """Tokens that a provider adds around one message, at most."""
 
@@ -73,6 +76,6 @@ class Provider(Protocol):
 
 def counted(reported: object, text: str) -> int:
     """The tokens that a provider reports, or an estimate from the text where that is no count."""
-    if isinstance(reported, int) and not isinstance(reported, bool) and reported >= 0:
+    if isinstance(reported, int) and not isinstance(reported, bool) and 0 <= reported <= MAX_COUNT:
         return reported
     return math.ceil(len(text.encode()) / BYTES_PER_TOKEN)

@@ -67,6 +67,8 @@ def _unreachable(error: httpx2.TransportError) -> str:
 def _of_status(response: httpx2.Response, body: object, secret: str | None) -> LlmError:
     status = response.status_code
     says = _reason(body, secret)
+    if status < 300:
+        return _within_stream(body, says)
     if status == 429:
         return RateLimited(f"the provider limits its calls{says}", retry_after=retry_after(response.headers))
     if status in (401, 403):
@@ -84,6 +86,15 @@ def _of_status(response: httpx2.Response, body: object, secret: str | None) -> L
         what = "the request is too long" if status == _TOO_LONG else "the provider rejects the request"
         return ModelRejected(f"{what} (HTTP {status}){says}")
     return ProviderUnavailable(f"the provider answers with HTTP {status}, which makes no sense here")
+
+
+def _within_stream(body: object, says: str) -> LlmError:
+    """What an event `error` means, which comes after a good status, when the answer is under way."""
+    kind = _error_object(body).get("type")
+    if kind == "rate_limit_error":
+        return RateLimited(f"the provider broke the answer off, as it limits its calls{says}", billed=True)
+    why = ", as it is overloaded" if kind == "overloaded_error" else ""
+    return ProviderUnavailable(f"the provider broke the answer off{why}{says}", billed=True)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

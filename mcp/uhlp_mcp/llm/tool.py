@@ -2,12 +2,13 @@
 
 import asyncio
 import hashlib
+import logging
 from collections import OrderedDict
 from typing import Any
 
 import orjson
 
-from uhlp_core.errors import UhlpError
+from uhlp_core.errors import UhlpError, Unavailable
 from uhlp_core.home import Home
 from uhlp_core.store import UNAVAILABLE, Store
 from uhlp_mcp.background import Background
@@ -18,6 +19,7 @@ from uhlp_mcp.llm.cache import ResponseCache, question
 from uhlp_mcp.llm.errors import BadRequest, NotConfigured, TimedOut, TooBusy
 from uhlp_mcp.llm.generation import Generation, Services
 from uhlp_mcp.llm.ledger import Ledger
+from uhlp_mcp.llm.outgoing import going_out, put_back
 from uhlp_mcp.llm.output import FORMATS
 from uhlp_mcp.llm.plan import MAX_REPAIRS, Plan, make_plan
 from uhlp_mcp.llm.providers import Providers, Resolve
@@ -37,6 +39,8 @@ MAX_PROMPT = 2 * 1024 * 1024
 MAX_MESSAGES = 1000
 MAX_KNOWN_SCHEMAS = 500
 """Schemas remembered as sound, so that each is looked through once."""
+
+_log = logging.getLogger(__name__)
 
 _TEXT = {"type": "string"}
 _INPUT = of(
@@ -161,7 +165,7 @@ class LlmTools:
         if config is None:
             raise NotConfigured(_HOW_TO_CONFIGURE)
         given = await self._may_ask(caller, config, given)
-        plan = make_plan(config, given)
+        plan = make_plan(config, given, await self._production(caller))
         tally.provider, tally.model = plan.candidates[0].provider, plan.candidates[0].model
         await self._check_schema(caller, plan)
         asked = _question(snapshot, plan) if plan.cache_seconds else ""
@@ -188,26 +192,33 @@ class LlmTools:
                 ) from None
             raise TimedOut(f"no answer within llm.timeoutSeconds ({config.timeout_seconds:g} s)") from None
         if asked and _is_worth_keeping(plan, result):
-            await self._cache.put(
-                caller.deployment, asked, _as_remembered(result), plan.cache_seconds, MAX_CACHE_SECONDS
-            )
+            await self._remember(caller, asked, result, plan.cache_seconds)
         return result
 
+    async def _remember(self, caller: Caller, asked: str, result: dict[str, Any], seconds: float) -> None:
+        try:
+            await self._cache.put(
+                caller.deployment, asked, _as_remembered(result), seconds, MAX_CACHE_SECONDS
+            )
+        except UNAVAILABLE as error:
+            # The answer is there and paid for: it must reach the caller all the same.
+            _log.warning("an answer is not remembered: %s", error, extra={"app": caller.app})
+
+    async def _production(self, caller: Caller) -> LlmConfig | None:
+        """For a preview, which nobody has reviewed, what bounds it besides its own limits; else None."""
+        if caller.deployment == caller.app:
+            return None
+        try:
+            return (await self._served.snapshot(caller.app)).definition.llm
+        except Unavailable:
+            return None  # An app without production has no other limits than the preview's.
+
     async def _may_ask(self, caller: Caller, config: LlmConfig, given: dict[str, Any]) -> dict[str, Any]:
-        """What is asked, as the policies let it go out. Raises PolicyDenied."""
-        names = [name for name in ("system", "prompt") if name in given]
-        messages = given.get("messages", [])
-        # The texts alone: what they are called is form, and not for a rule to change.
-        asked = [*(given[name] for name in names), *(message["content"] for message in messages)]
+        """What is asked, as the policies let it go out. Raises PolicyDenied, BadRequest."""
         model = given.get("model") or config.model
+        asked = going_out(given)
         checked = await self._guard.check(PolicyEvent.LLM_REQUEST, caller, asked, model=model)
-        changed = dict(zip(names, checked, strict=False))
-        if messages:
-            contents = checked[len(names) :]
-            changed["messages"] = [
-                {**message, "content": content} for message, content in zip(messages, contents, strict=True)
-            ]
-        return {**given, **changed}
+        return put_back(given, asked, checked)
 
     async def _may_answer(self, caller: Caller, result: dict[str, Any]) -> dict[str, Any]:
         """What is answered, as the policies let it come in. Raises PolicyDenied."""

@@ -97,6 +97,21 @@ async def test_the_cache_is_bounded_and_ends(
     assert all([0 < await desk.redis.ttl(key) <= 60 for key in kept])
 
 
+async def test_an_answer_that_cannot_be_kept_is_not_lost(desk: Desk, fake: FakeLlm) -> None:
+    fake.otherwise = Say(hang=True)
+    await desk.configure(openai(fake.openai, cacheSeconds=60.0))
+    call = asyncio.create_task(desk.ask())
+    await eventually(lambda: fake.under_way, "the call is under way")
+    await desk.redis.config_set("maxmemory", 1)
+    try:
+        fake.release()
+        assert (await call)["completion"] == "hello"
+        await desk.tools.flush()
+    finally:
+        await desk.redis.config_set("maxmemory", 0)
+    assert await desk.redis.keys("uhlp:llm:cache:*") == []
+
+
 # -- concurrency -----------------------------------------------------------------------------------------
 
 

@@ -110,6 +110,37 @@ async def test_an_answer_without_end_is_cut_off(
     assert "larger than 1000 bytes" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("kind", "code", "text"),
+    [
+        (
+            "overloaded_error",
+            "LLM_UNAVAILABLE",
+            "the provider broke the answer off, as it is overloaded: … no",
+        ),
+        (
+            "rate_limit_error",
+            "LLM_RATE_LIMITED",
+            "the provider broke the answer off, as it limits its calls: … no",
+        ),
+        ("api_error", "LLM_UNAVAILABLE", "the provider broke the answer off: … no"),
+    ],
+)
+async def test_an_error_in_the_midst_of_a_stream_is_billed(
+    desk: Desk, fake: FakeLlm, kind: str, code: str, text: str
+) -> None:
+    told: list[str] = []
+
+    async def emit(piece: str) -> None:
+        told.append(piece)
+
+    fake.otherwise = Say("some text", error={"type": kind, "message": f"{KEY} no"})
+    await desk.configure(anthropic(fake.url))
+    error = await failing(desk, emit)
+    assert (error.code, str(error), error.billed, told) == (code, text, True, ["some"])
+    assert (await desk.counted())["tokens"] > 100
+
+
 async def test_nobody_listens(desk: Desk) -> None:
     await desk.configure(openai("http://127.0.0.1:9/v1"))
     error = await failing(desk)
@@ -117,11 +148,26 @@ async def test_nobody_listens(desk: Desk) -> None:
     assert "tokens" not in await desk.counted()
 
 
-@pytest.mark.parametrize("kind", [openai, anthropic])
-async def test_counts_that_make_no_sense_are_estimated(desk: Desk, fake: FakeLlm, kind: Any) -> None:
-    fake.otherwise = Say("123456", usage=(-5, -1000))
+@BOTH
+@pytest.mark.parametrize("usage", [(-5, -1000), (2**62, 2**62), (10**18, 10**19)])
+async def test_counts_that_make_no_sense_are_estimated(
+    desk: Desk, fake: FakeLlm, kind: Any, usage: tuple[int, int]
+) -> None:
+    fake.otherwise = Say("123456", usage=usage)
     await desk.configure(at(kind, fake))
     assert (await desk.ask(prompt="x" * 30))["usage"] == {"inputTokens": 10, "outputTokens": 2}
+    assert (await desk.counted())["tokens"] == 12
+
+
+@pytest.mark.parametrize("digits", [30, 400])
+async def test_counts_of_any_length_are_estimated(desk: Desk, fake: FakeLlm, digits: int) -> None:
+    usage = b'{"prompt_tokens": %s, "completion_tokens": 5}' % (b"1" * digits)
+    message = b'{"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}], "usage": %s}' % usage
+    fake.otherwise = Say(raw=message)
+    await desk.configure(openai(fake.openai))
+    assert (await desk.ask(prompt="x" * 30))["usage"] == {"inputTokens": 10, "outputTokens": 5}
+    assert (await desk.counted())["tokens"] == 15
+    assert await desk.redis.hlen("uhlp:llm:held:alpha") == 0
 
 
 async def test_a_busy_provider_is_asked_again_after_the_pause_that_it_names(

@@ -1,5 +1,6 @@
 """What a call gives back: over both SDKs and from a script, whole and streamed, parsed and repaired."""
 
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ from support.fake_llm import FakeLlm, Say
 from support.llm_desk import KEY, Desk, anthropic, openai
 from uhlp_mcp.llm.errors import BadRequest, InvalidOutput, NotConfigured
 from uhlp_mcp.tools import Caller
+
+NESTED: dict[str, Any] = reduce(lambda schema, _: {"not": schema}, range(300), {})
 
 PERSON = {
     "type": "object",
@@ -209,6 +212,8 @@ async def test_an_app_without_llm_is_told_what_to_write(desk: Desk) -> None:
         ({"outputFormat": "text", "outputSchema": {}}, "text has no structure"),
         ({"outputSchema": {"type": "nonsense"}}, "outputSchema is not valid"),
         ({"outputSchema": {"$ref": "http://127.0.0.1:1/x"}}, "not a schema within this one"),
+        ({"outputSchema": NESTED}, "the outputSchema is nested deeper than 64 levels"),
+        ({"parameters": {"stop": [["a"]]}}, "the parameter 'stop' must be a text, a number"),
         ({"model": "p/"}, "names a provider only"),
     ],
 )

@@ -119,6 +119,40 @@ async def test_attempts_and_tokens_of_a_minute(desk: Desk) -> None:
     await ledger.reserve(little, 10, 0, 60)
 
 
+@pytest.mark.parametrize(("age", "tokens", "before"), [(0, 14, 500), (1, 50, 464), (2, 50, 500)])
+async def test_unused_tokens_are_given_back_to_their_own_minute(
+    desk: Desk, age: int, tokens: int, before: int
+) -> None:
+    ledger = Ledger(desk.redis)
+    held = await ledger.reserve(account(), 40, 0, 60)
+    minute = keys.llm_minute("alpha")
+    now = int(await desk.redis.hget(minute, "minute")) + age
+    await desk.redis.hset(minute, mapping={"minute": now, "tokens": 50, "tokensBefore": 500})
+    ledger.settle(held, {"tokens": 4})
+    await ledger.close()
+    assert [int(count) for count in await desk.redis.hmget(minute, "tokens", "tokensBefore")] == [
+        tokens,
+        before,
+    ]
+
+
+@pytest.mark.parametrize("swept", [False, True])
+async def test_what_is_settled_again_counts_once(desk: Desk, swept: bool) -> None:
+    ledger = Ledger(desk.redis)
+    held = await ledger.reserve(account(), 40, 0, 60)
+    other = await ledger.reserve(account(), 40, 0, 60)
+    if swept:
+        await desk.redis.hdel(keys.llm_held("alpha"), held.id)
+    for _ in range(2):
+        ledger.settle(held, {"tokens": 4, "calls": 1})
+        await ledger.close()
+    assert await desk.counted() == {"calls": 1, "tokens": 4}
+    ledger.settle(other, {"tokens": 5, "calls": 1})
+    await ledger.close()
+    assert await desk.counted() == {"calls": 2, "tokens": 9}
+    assert 0 < await desk.redis.ttl(keys.llm_settled("alpha", held.id)) <= ledger_module.SETTLED_SECONDS
+
+
 @pytest.mark.parametrize("per", ["app", "component", "user"])
 async def test_budgets_of_apps_components_and_users(desk: Desk, fake: FakeLlm, per: str) -> None:
     fake.otherwise = Say(usage=(100, 100))
@@ -155,6 +189,48 @@ async def test_a_preview_spends_the_app_s_budget(desk: Desk, fake: FakeLlm) -> N
     await desk.ask(Caller("alpha", "alpha@next"))
     with pytest.raises(OverBudget):
         await desk.ask()
+
+
+@pytest.mark.parametrize(
+    "own", [{}, {"budgets": [{"tokens": 10_000}, {"usd": 9.0}], "requestsPerMinute": 99}]
+)
+@pytest.mark.parametrize(
+    ("production", "error"),
+    [
+        ({"budgets": [{"tokens": 250}]}, OverBudget),
+        ({"budgets": [{"per": "user", "tokens": 250}]}, OverBudget),
+        ({"budgets": [{"usd": 0.5}]}, OverBudget),
+        ({"requestsPerMinute": 1}, TooBusy),
+        ({"tokensPerMinute": 250}, TooBusy),
+    ],
+)
+async def test_no_preview_gives_itself_leave_to_spend_more(
+    desk: Desk, fake: FakeLlm, own: dict[str, Any], production: dict[str, Any], error: type[Exception]
+) -> None:
+    fake.otherwise = Say(usage=(100, 100))
+    free = {"prices": {"m": {"inputPerMillion": 0.0, "outputPerMillion": 0.0}}}
+    preview = openai(fake.openai, provider=free, **own)
+    preview["providers"] = {"renamed": preview["providers"]["p"]}
+    await desk.configure({**preview, "model": "renamed/m"}, "alpha@next")
+    await desk.configure(openai(fake.openai, **production))
+    caller = Caller("alpha", "alpha@next", user="u")
+    await desk.ask(caller)
+    with pytest.raises(error):
+        await desk.ask(caller)
+    assert len(fake.seen) == 1
+
+
+async def test_a_preview_s_own_limits_hold_for_it_as_well(desk: Desk, fake: FakeLlm) -> None:
+    fake.otherwise = Say(usage=(100, 100))
+    preview = Caller("alpha", "alpha@next")
+    await desk.configure(openai(fake.openai, budgets=[{"tokens": 250}]), preview.deployment)
+    await desk.ask(preview)  # There is no production yet.
+    for production in (openai(fake.openai), openai(fake.openai, budgets=[{"tokens": 9999}]), None):
+        await desk.configure(production)
+        with pytest.raises(OverBudget):
+            await desk.ask(preview)
+    await desk.configure(openai(fake.openai))
+    assert (await desk.ask())["attempts"] == 1
 
 
 async def test_a_budget_in_money_reserves_the_most_that_a_call_can_cost(desk: Desk, fake: FakeLlm) -> None:

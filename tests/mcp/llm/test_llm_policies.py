@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.fake_llm import FakeLlm
+from support.fake_llm import FakeLlm, Say
 from support.llm_desk import Desk, openai
 from uhlp_policies.chain import PolicyDenied
 
@@ -29,6 +29,49 @@ async def test_a_denied_question_reaches_no_provider_and_costs_nothing(desk: Des
     assert fake.seen == []
     assert await desk.counted() == {}
     assert (await desk.ask(prompt="x" * 20))["completion"]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"description": f"the key is {KEY}"},
+        {"type": "object", "properties": {KEY: {"type": "string"}}},
+        {"anyOf": [{"enum": ["a", KEY]}]},
+    ],
+)
+@pytest.mark.parametrize("action", ["REDACT", "DENY"])
+async def test_what_must_not_leave_does_not_leave_in_a_schema(
+    desk: Desk, fake: FakeLlm, schema: dict[str, object], action: str
+) -> None:
+    await desk.configure(openai(fake.openai), policies={"p": rule("llm.request", action, detect=["key"])})
+    with pytest.raises(
+        PolicyDenied, match="outputSchema" if action == "REDACT" else "the policy p/r refuses"
+    ):
+        await desk.ask(outputSchema=schema)
+    assert fake.seen == []
+    fake.say(Say("5"))
+    assert (await desk.ask(outputSchema={"description": "harmless", "maximum": 9}))["output"] == 5
+
+
+async def test_what_must_not_leave_does_not_leave_in_parameters(desk: Desk, fake: FakeLlm) -> None:
+    await desk.configure(openai(fake.openai), policies={"p": rule("llm.request", "REDACT", detect=["key"])})
+    messages = [{"role": "user", "content": f"use {KEY}"}]
+    await desk.ask(messages=messages, parameters={"temperature": 0.5, "stop": [KEY, "end"]})
+    sent = fake.seen[0].body
+    assert (sent["temperature"], sent["stop"]) == (0.5, ["[key redacted]", "end"])
+    assert sent["messages"] == [{"role": "user", "content": "use [key redacted]"}]
+
+
+async def test_the_size_of_a_question_is_that_of_all_its_parts(desk: Desk, fake: FakeLlm) -> None:
+    await desk.configure(openai(fake.openai), policies={"p": rule("llm.request", "DENY", largerThan=40)})
+    for more in (
+        {"outputSchema": {"type": "object", "properties": {"x" * 30: {}}}},
+        {"outputSchema": {"description": "x" * 30}},
+        {"parameters": {"stop": "x" * 31}},
+    ):
+        with pytest.raises(PolicyDenied):
+            await desk.ask(prompt="x" * 10, **more)
+    assert fake.seen == []
 
 
 async def test_an_answer_is_redacted_and_never_streamed_before_it_is(desk: Desk, fake: FakeLlm) -> None:
