@@ -61,6 +61,11 @@ class Deployment:
         """The DNS label under the platform's domain: `hello`, or `dark--hello` for a preview."""
         return self.app if self.preview is None else f"{self.preview}--{self.app}"
 
+    @property
+    def is_proposal(self) -> bool:
+        """Whether it may be a change that nobody has looked at: of a branch below `proposals/`."""
+        return self.preview is not None and self.preview.startswith("proposals-")
+
     @classmethod
     def parse(cls, deployment_id: str) -> "Deployment":
         """The inverse of `id`; raises InvalidInput."""

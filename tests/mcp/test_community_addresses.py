@@ -99,6 +99,27 @@ async def test_what_is_no_server_is_no_session(
     assert SECRET not in json.dumps(answer)
 
 
+async def test_a_proposal_gives_secrets_to_no_server_of_its_own(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An app's own code can write proposals, which nobody has looked at."""
+    monkeypatch.setenv("UHLP_SECRET_ALPHA__UPSTREAM", SECRET)
+    proposal = "alpha@proposals-sum-3"
+    async with running() as url:
+        server = {"url": url, "headers": {"Authorization": "secret:upstream"}}
+        for main in (None, {"url": "https://upstream.example/mcp", "headers": server["headers"]}):
+            if main is not None:
+                await serve(office, "sums", main)
+            await serve(office, "sums", server, deployment=proposal)
+            status, answer = await ask(office, "POST", f"/look/{proposal}/sums")
+            assert (status, answer["code"]) == (409, "MCP_SERVER_UNAVAILABLE")
+            assert "nobody has reviewed that the MCP server sums" in answer["detail"]
+        await serve(office, "sums", server)
+        assert (await ask(office, "POST", f"/look/{proposal}/sums"))[0] == 200
+        await serve(office, "open", {"url": url}, deployment=proposal)
+        assert (await ask(office, "POST", f"/look/{proposal}/open"))[0] == 200
+
+
 async def register(office: Office, credential: str, **body: Any) -> tuple[int, Any]:
     headers = {"Authorization": f"Bearer {credential}"} if credential else {}
     document = {"app": "alpha", "name": "sums", "leaseSeconds": 60, **body}

@@ -10,6 +10,7 @@ import orjson
 
 from uhlp_core.errors import UhlpError, Unavailable
 from uhlp_core.home import Home
+from uhlp_core.ids import Deployment
 from uhlp_core.store import UNAVAILABLE, Store
 from uhlp_mcp.background import Background
 from uhlp_mcp.checker import Checker
@@ -165,7 +166,10 @@ class LlmTools:
         if config is None:
             raise NotConfigured(_HOW_TO_CONFIGURE)
         given = await self._may_ask(caller, config, given)
-        plan = make_plan(config, given, await self._production(caller))
+        production = await self._production(caller)
+        plan = make_plan(config, given, production)
+        if Deployment.parse(caller.deployment).is_proposal:
+            _check_reviewed(plan, production)
         tally.provider, tally.model = plan.candidates[0].provider, plan.candidates[0].model
         await self._check_schema(caller, plan)
         asked = _question(snapshot, plan) if plan.cache_seconds else ""
@@ -242,6 +246,24 @@ class LlmTools:
             self._sound_schemas[schema] = None
             if len(self._sound_schemas) > MAX_KNOWN_SCHEMAS:
                 self._sound_schemas.popitem(last=False)
+
+
+def _check_reviewed(plan: Plan, production: LlmConfig | None) -> None:
+    """A proposal can be written by the app's own code, so it must not choose where a secret goes.
+
+    Raises NotConfigured.
+    """
+    known = production.providers.values() if production is not None else ()
+    reviewed = {(each.type, each.base_url, each.api_key) for each in known}
+    for candidate in plan.candidates:
+        defined = candidate.defined
+        destination = (defined.type, defined.base_url, defined.api_key)
+        if defined.api_key is not None and destination not in reviewed:
+            raise NotConfigured(
+                f"nobody has reviewed that {candidate.provider} gets {defined.api_key}: a proposal sends "
+                "secrets only to providers that main defines alike; merge it, or try it as a branch "
+                "preview/<name>"
+            )
 
 
 def _question(snapshot: AppSnapshot, plan: Plan) -> str:
