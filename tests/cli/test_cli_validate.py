@@ -77,6 +77,14 @@ def test_schemas_are_written_for_editors(uhlp, tmp_path: Path) -> None:
     } == export_schemas()
 
 
+@pytest.fixture
+def any_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the usual ones, which a platform that runs here may have."""
+    for name in ("UHLP_PORT", "UHLP_CONTROL_PORT", "UHLP_MCP_PORT"):
+        monkeypatch.setenv(name, "0")
+
+
+@pytest.mark.usefixtures("any_ports")
 def test_doctor_says_what_each_check_found(uhlp) -> None:
     document = uhlp.json("doctor")
     verdicts = {check["name"]: check["verdict"] for check in document["checks"]}
@@ -95,6 +103,7 @@ def test_doctor_fails_on_a_port_that_is_taken(uhlp) -> None:
     assert "choose another port (setting `port`)" in result.stdout
 
 
+@pytest.mark.usefixtures("any_ports")
 def test_doctor_notices_a_home_that_others_may_enter(uhlp) -> None:
     uhlp.home.root.mkdir(mode=0o755)
     found = {check["name"]: check for check in uhlp.json("doctor")["checks"]}["home"]
