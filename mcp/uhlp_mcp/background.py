@@ -5,6 +5,9 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
+GIVE_WAY_SECONDS = 0.001
+"""That what is left behind lets the answer go first, through the processes that pass it on."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -13,6 +16,7 @@ class Background:
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+        self._left: dict[Coroutine[Any, Any, None], asyncio.TimerHandle] = {}
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Begin `work`. Whoever awaits the task does so behind `asyncio.shield`."""
@@ -21,10 +25,21 @@ class Background:
         task.add_done_callback(self._ended)
         return task
 
+    def leave(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin `work` in a moment, when the answer is on its way, or as soon as `finish` waits for it."""
+        self._left[work] = asyncio.get_running_loop().call_later(GIVE_WAY_SECONDS, self._begin, work)
+
     async def finish(self) -> None:
-        """Wait until nothing is under way any more."""
-        while self._tasks:
+        """Wait until nothing is left and nothing under way any more."""
+        while self._left or self._tasks:
+            for work, timer in list(self._left.items()):
+                timer.cancel()
+                self._begin(work)
             await asyncio.wait(self._tasks)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        del self._left[work]
+        self.start(work)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -20,6 +20,13 @@ from uhlp_policies.shipped import shipped_policy
 from uhlp_state.model.policies import Condition, Policy, PolicyAction, PolicyEvent, PolicyRule, compiled
 from uhlp_state.snapshot import AppSnapshot
 
+QUICK_WEIGHT = 4096
+"""Characters of content that the platform's own rules look through in a millisecond at worst, and mostly in
+less time than it takes to hand it to a thread."""
+
+ITEM_WEIGHT = 64
+"""In characters, of looking at a text or number at all."""
+
 MAX_KNOWN = 1000
 """Pairs of tool and component for which the rules that concern them are remembered."""
 
@@ -62,9 +69,12 @@ class Decision:
 class PolicyChain:
     """Policies in the order in which they are asked."""
 
-    def __init__(self, policies: Iterable[tuple[str, Policy]]) -> None:
-        """`policies` are pairs of a name for people and a policy, the platform's first."""
-        self._policies = [_CompiledPolicy(name, policy) for name, policy in policies]
+    def __init__(self, own: Iterable[tuple[str, Policy]], shipped: Iterable[tuple[str, Policy]] = ()) -> None:
+        """An app's `own` policies and those that ship with the platform, as pairs of a name for people and
+        a policy.
+        """
+        self._shipped = [_CompiledPolicy(name, policy) for name, policy in shipped]
+        self._policies = [*self._shipped, *(_CompiledPolicy(name, policy) for name, policy in own)]
         self._concerned: dict[tuple[PolicyEvent, str, str], list[tuple[_CompiledPolicy, list[_Rule]]]] = {}
 
     @classmethod
@@ -75,7 +85,7 @@ class PolicyChain:
         """
         shipped = [(f"shipped/{name}", shipped_policy(name)) for name in snapshot.shipped_policies]
         try:
-            return cls((*shipped, *snapshot.policies.items()))
+            return cls(snapshot.policies.items(), shipped)
         except re2.error:
             raise PolicyUnusable(
                 f"a policy of {snapshot.app} has a regular expression that is too large for this release, so "
@@ -85,6 +95,18 @@ class PolicyChain:
     def concerns(self, event: PolicyEvent, *, tool: str = "", component: str = "") -> bool:
         """Whether any rule looks at such calls."""
         return bool(self._concerning(event, tool, component))
+
+    def is_quick(self, event: PolicyEvent, content: Any, *, tool: str = "", component: str = "") -> bool:
+        """Whether a decision holds nobody up: over little content, by the platform's own rules only.
+
+        How long those of an app take is the app's choice.
+        """
+        weight = 0
+        for text in _texts(content):
+            weight += len(text) + ITEM_WEIGHT
+            if weight > QUICK_WEIGHT:
+                return False
+        return all(policy in self._shipped for policy, _ in self._concerning(event, tool, component))
 
     def decide(self, event: PolicyEvent, content: Any, *, tool: str = "", component: str = "") -> Decision:
         """Decide over plain JSON: a tool's arguments or result, an LLM's messages or answer.

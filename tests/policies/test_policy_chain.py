@@ -304,3 +304,17 @@ def test_a_decision_is_on_record_without_what_it_was_about(tmp_path) -> None:
         "tool": "", "model": "m", "deployment": "demo", "instance": "i1", "component": "c", "user": "ada",
         "requestId": "r1",
     }  # fmt: skip
+
+
+def test_a_decision_is_quick_by_shipped_rules_over_little_content_only() -> None:
+    secrets = shipped_policy("secrets")
+    shipped = PolicyChain((), [("shipped/secrets", secrets)])
+    assert shipped.is_quick(ASK, ["a" * 4000])
+    assert not shipped.is_quick(ASK, ["a" * 4096])
+    assert shipped.is_quick(ASK, {"key": list(range(60))})
+    assert not shipped.is_quick(ASK, {"key": list(range(64))})
+    own = Policy.model_validate({"rules": [rule("DENY", "llm.request", patterns=["(a|b)+c"])]})
+    both = PolicyChain([("p0", own)], [("shipped/secrets", secrets)])
+    assert not both.is_quick(ASK, ["a"])
+    # The app's own rule does not concern these.
+    assert both.is_quick(RESULT, ["a"], tool="core.state.get")

@@ -40,6 +40,21 @@ _log = logging.getLogger(__name__)
 _models: dict[str, set[str]] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at a model, as it ended."""
+
+    provider: str
+    model: str
+    seconds: float
+    error: str
+    """Its code; empty for none."""
+    tokens: tuple[int, int]
+    """Of the question and of the answer."""
+    nanos: int | None
+    """What it cost in billionths of a US dollar; None where that is unknown."""
+
+
 @dataclass(slots=True)
 class Tally:
     """What one call has used so far, over all its attempts."""
@@ -55,12 +70,15 @@ class Tally:
     """Of the last attempt."""
     failures: list[str] = field(default_factory=list)
     """Why models did not answer, in their order; for the log."""
+    ended: list[Attempt] = field(default_factory=list)
+    """For the metrics."""
 
-    def add(self, input_tokens: int, output_tokens: int, nanos: int | None) -> None:
-        """Count one attempt."""
-        self.input_tokens += input_tokens
-        self.output_tokens += output_tokens
-        self.nanos = None if nanos is None or self.nanos is None else self.nanos + nanos
+    def add(self, attempt: Attempt) -> None:
+        """Count an attempt that has ended."""
+        self.input_tokens += attempt.tokens[0]
+        self.output_tokens += attempt.tokens[1]
+        self.nanos = None if attempt.nanos is None or self.nanos is None else self.nanos + attempt.nanos
+        self.ended.append(attempt)
 
     @property
     def cost(self) -> float | None:
@@ -79,20 +97,20 @@ def model_label(app: str, provider: str, model: str) -> str:
     return model
 
 
-def count_attempt(
-    app: str, tally: Tally, seconds: float, error: str, tokens: tuple[int, int], nanos: int | None
-) -> None:
-    """Add one attempt to the metrics; `error` is its code, empty for none."""
-    labels = (app, tally.provider, model_label(app, tally.provider, tally.model))
-    _DURATION.labels(*labels, error).observe(seconds)
-    _INPUT.labels(*labels).inc(tokens[0])
-    _OUTPUT.labels(*labels).inc(tokens[1])
-    if nanos:
-        _COST.labels(*labels).inc(dollars(nanos))
+def _count(app: str, attempt: Attempt) -> None:
+    """Add an attempt to the metrics."""
+    labels = (app, attempt.provider, model_label(app, attempt.provider, attempt.model))
+    _DURATION.labels(*labels, attempt.error).observe(attempt.seconds)
+    _INPUT.labels(*labels).inc(attempt.tokens[0])
+    _OUTPUT.labels(*labels).inc(attempt.tokens[1])
+    if attempt.nanos:
+        _COST.labels(*labels).inc(dollars(attempt.nanos))
 
 
 async def tell(home: Home, caller: Caller, tally: Tally, outcome: str, **more: Any) -> None:
-    """Write the call's line; `outcome` is `ok`, `cached`, or the code of the error."""
+    """Put a call in the metrics and in the log; `outcome` is `ok`, `cached`, or the code of the error."""
+    for attempt in tally.ended:
+        _count(caller.app, attempt)
     _CALLS.labels(caller.app, outcome).inc()
     failed = outcome not in ("ok", "cached")
     line = {

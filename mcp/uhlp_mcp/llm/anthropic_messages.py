@@ -10,7 +10,7 @@ from anthropic.types import Message, RawMessageStreamEvent
 from uhlp_mcp.llm.errors import ProviderUnavailable, Refused
 from uhlp_mcp.llm.gathering import Gathered
 from uhlp_mcp.llm.provider import Completion, Request, counted
-from uhlp_mcp.llm.sdk_provider import UNUSED_KEY, SdkProvider
+from uhlp_mcp.llm.sdk_provider import OPTIONS, UNUSED_KEY, SdkProvider
 from uhlp_mcp.llm.strict_schema import is_strict
 from uhlp_mcp.llm.wire import Wire
 from uhlp_mcp.tools import Emit
@@ -36,16 +36,20 @@ class AnthropicMessages(SdkProvider):
         self, wire: Wire, app: str, base_url: str | None, key: str | None, structured_output: bool
     ) -> None:
         super().__init__(anthropic.AnthropicError, key)
+        address = base_url or DEFAULT_URL
+        self._url = address.rstrip("/") + _PATH
         self._client = anthropic.AsyncAnthropic(
             api_key=UNUSED_KEY,
-            base_url=base_url or DEFAULT_URL,
+            base_url=address,
             max_retries=0,
             http_client=wire.client(app, {"x-api-key": key} if key else {}),
         )
         self._structured_output = structured_output
 
     async def _whole(self, request: Request) -> Completion:
-        response = await self._client.post(_PATH, cast_to=httpx2.Response, body=self._body(request))
+        response = await self._client.post(
+            self._url, cast_to=httpx2.Response, body=self._body(request), options=OPTIONS
+        )
         answer = response.json()
         gathered = Gathered(None)
         for block in answer["content"]:
@@ -65,11 +69,12 @@ class AnthropicMessages(SdkProvider):
         input_tokens: object = None
         output_tokens: object = None
         async with await self._client.post(
-            _PATH,
+            self._url,
             cast_to=Message,
             body={**self._body(request), "stream": True},
             stream=True,
             stream_cls=anthropic.AsyncStream[RawMessageStreamEvent],
+            options=OPTIONS,
         ) as stream:
             async for event in stream:
                 if event.type == "message_start":

@@ -14,7 +14,7 @@ from typing import Any
 from uhlp_core.secrets import SecretMissing
 from uhlp_mcp.checker import Checker
 from uhlp_mcp.llm import output
-from uhlp_mcp.llm.accounting import Tally, count_attempt, model_label
+from uhlp_mcp.llm.accounting import Attempt, Tally, model_label
 from uhlp_mcp.llm.errors import InvalidOutput, LlmError, NotConfigured, TimedOut
 from uhlp_mcp.llm.ledger import Held, Ledger
 from uhlp_mcp.llm.plan import Candidate, Plan
@@ -149,7 +149,7 @@ class Generation:
         self, candidate: Candidate, held: Held, used: tuple[int, int], error: str, seconds: float
     ) -> None:
         nanos = candidate.cost(*used) if any(used) else 0
-        self.tally.add(*used, nanos)
+        self.tally.add(Attempt(candidate.provider, candidate.model, seconds, error, used, nanos))
         amounts = {
             "calls": 1 if self.tally.attempts == 1 else 0,
             "attempts": 1,
@@ -161,7 +161,6 @@ class Generation:
             "unpriced": 1 if nanos is None else 0,
         }
         self.services.ledger.settle(held, amounts)
-        count_attempt(self.caller.app, self.tally, seconds, error, used, nanos)
 
     def _emitter(self) -> Emit | None:
         if self.emit is None:

@@ -215,7 +215,7 @@ class Ledger:
 
     def _start(self, account: Account, day: str, amounts: Mapping[str, int], more: Mapping[str, Any]) -> None:
         settling = self._settling.setdefault(account.app, Background())
-        settling.start(self._count(account, day, amounts, more))
+        settling.leave(self._count(account, day, amounts, more))
 
     async def _count(
         self, account: Account, day: str, amounts: Mapping[str, int], more: Mapping[str, Any]

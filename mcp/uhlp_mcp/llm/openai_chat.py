@@ -10,7 +10,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from uhlp_mcp.llm.errors import ProviderUnavailable, Refused
 from uhlp_mcp.llm.gathering import Gathered
 from uhlp_mcp.llm.provider import Completion, Request, counted
-from uhlp_mcp.llm.sdk_provider import UNUSED_KEY, SdkProvider
+from uhlp_mcp.llm.sdk_provider import OPTIONS, UNUSED_KEY, SdkProvider
 from uhlp_mcp.llm.strict_schema import is_strict
 from uhlp_mcp.llm.wire import Wire
 from uhlp_mcp.tools import Emit
@@ -36,9 +36,11 @@ class OpenAiChat(SdkProvider):
         self, wire: Wire, app: str, base_url: str | None, key: str | None, structured_output: bool
     ) -> None:
         super().__init__(openai.OpenAIError, key)
+        address = base_url or DEFAULT_URL
+        self._url = address.rstrip("/") + _PATH
         self._client = openai.AsyncOpenAI(
             api_key=UNUSED_KEY,
-            base_url=base_url or DEFAULT_URL,
+            base_url=address,
             max_retries=0,
             http_client=wire.client(app, {"authorization": f"Bearer {key}"} if key else {}),
         )
@@ -48,7 +50,9 @@ class OpenAiChat(SdkProvider):
 
     async def _whole(self, request: Request) -> Completion:
         # Unparsed: the SDK would make its models of what is looked at once, which takes as long as asking.
-        response = await self._client.post(_PATH, cast_to=httpx2.Response, body=self._body(request))
+        response = await self._client.post(
+            self._url, cast_to=httpx2.Response, body=self._body(request), options=OPTIONS
+        )
         answer = response.json()
         [choice, *_] = answer["choices"]
         message, finish = choice["message"], choice.get("finish_reason")
@@ -64,11 +68,12 @@ class OpenAiChat(SdkProvider):
         gathered, finish, usage, refusal = Gathered(emit), None, None, ""
         body = {**self._body(request), "stream": True, "stream_options": {"include_usage": True}}
         async with await self._client.post(
-            _PATH,
+            self._url,
             cast_to=ChatCompletion,
             body=body,
             stream=True,
             stream_cls=openai.AsyncStream[ChatCompletionChunk],
+            options=OPTIONS,
         ) as stream:
             async for chunk in stream:
                 usage = chunk.usage or usage

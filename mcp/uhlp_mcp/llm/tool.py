@@ -156,7 +156,7 @@ class LlmTools:
             raise
         finally:
             # An answer does not wait for its line in the log.
-            self._telling.start(tell(self._home, caller, tally, outcome, prompt=_prompt_of(given)))
+            self._telling.leave(tell(self._home, caller, tally, outcome, prompt=_prompt_of(given)))
 
     async def _answer(
         self, caller: Caller, given: dict[str, Any], tally: Tally, emit: Emit | None

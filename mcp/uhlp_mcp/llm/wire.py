@@ -5,6 +5,7 @@ hold it.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import httpx2
@@ -21,6 +22,8 @@ _SENT_HEADERS = frozenset(
 """All that is taken over from an SDK. They add headers from this process's environment, where an operator
 may keep keys of other programs, and details of this machine."""
 
+_parsed = lru_cache(maxsize=1024)(httpx2.URL)
+
 
 class Wire:
     """Connections shared by all clients."""
@@ -30,7 +33,7 @@ class Wire:
 
     def client(self, app: str, credential: Mapping[str, str]) -> httpx2.AsyncClient:
         """An HTTP client for an app; sends `credential`, headers by lower-case name, with every request."""
-        return _Client(_Transport(self._outbound, app, credential))
+        return _Client(self._outbound, app, credential)
 
     async def close(self) -> None:
         await self._outbound.close()
@@ -43,34 +46,41 @@ class _Client(httpx2.AsyncClient):
     wire, and takes longer than sending it.
     """
 
-    def __init__(self, transport: httpx2.AsyncBaseTransport) -> None:
-        super().__init__(transport=transport, timeout=None, follow_redirects=False, trust_env=False)
-        self._wire = transport
+    def __init__(self, outbound: Outbound, app: str, credential: Mapping[str, str]) -> None:
+        # The base gets a transport that sends nothing, and so makes none of its own.
+        super().__init__(transport=httpx2.AsyncBaseTransport(), timeout=None, trust_env=False)
+        self._outbound = outbound
+        self._app = app
+        self._added = {"user-agent": "uhlp", **credential}
 
-    def build_request(self, method: str, url: httpx2.URL | str, **given: Any) -> httpx2.Request:
-        given.pop("timeout", None)  # whoever calls a provider bounds that
-        return httpx2.Request(method, url, **given)
+    def build_request(
+        self,
+        method: str,
+        url: httpx2.URL | str,
+        *,
+        headers: Any = None,
+        content: Any = None,
+        **given: Any,
+    ) -> httpx2.Request:
+        """A request with pairs of `headers` and the bytes of `content`, as SDKs make them.
+
+        Whoever calls a provider bounds its time, and nothing else of weight is `given`.
+        """
+        return httpx2.Request(
+            method,
+            _parsed(url),
+            headers=[header for header in headers or () if header[0] in _SENT_HEADERS],
+            stream=httpx2.ByteStream(content or b""),
+        )
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **given: Any) -> httpx2.Response:
-        response = await self._wire.handle_async_request(request)
+        headers = {**request.headers, **self._added}
+        response = await self._outbound.send(self._app, request, headers)
+        response.stream = Bounded(response.stream, MAX_RESPONSE_BYTES)
         response.request = request
         if not stream:
             try:
                 await response.aread()
             finally:
                 await response.aclose()
-        return response
-
-
-class _Transport(httpx2.AsyncBaseTransport):
-    def __init__(self, outbound: Outbound, app: str, credential: Mapping[str, str]) -> None:
-        self._outbound = outbound
-        self._app = app
-        self._credential = credential
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        headers = {name: value for name, value in request.headers.items() if name in _SENT_HEADERS}
-        headers = {**headers, "user-agent": "uhlp", **self._credential}
-        response = await self._outbound.send(self._app, request, headers)
-        response.stream = Bounded(response.stream, MAX_RESPONSE_BYTES)
         return response

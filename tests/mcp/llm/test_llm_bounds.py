@@ -207,6 +207,7 @@ async def test_attempts_are_in_the_metrics_by_their_conventional_names(desk: Des
     fake.say(Say(status=500), Say())
     await desk.configure(openai(fake.openai, retries={"max": 1, "maxWaitSeconds": 0.0}))
     await desk.ask()
+    await desk.tools.flush()
     after = [
         value(f"{name}_usage_input_tokens_total", **labels),
         value(f"{name}_usage_output_tokens_total", **labels),
