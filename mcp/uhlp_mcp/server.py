@@ -5,6 +5,7 @@ If Redis is away the doors stay as they are.
 """
 
 import asyncio
+import gc
 import logging
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -115,6 +116,8 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
                     sessions.sweep(),
                 )
             ]
+            gc.collect()
+            gc.freeze()  # What is there now stays: no collection needs to look at it.
             await stop.wait()
             await cancel(tasks)
     finally:

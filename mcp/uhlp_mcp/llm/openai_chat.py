@@ -10,7 +10,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from uhlp_mcp.llm.errors import ProviderUnavailable, Refused
 from uhlp_mcp.llm.gathering import Gathered
 from uhlp_mcp.llm.provider import Completion, Request, counted
-from uhlp_mcp.llm.sdk_provider import OPTIONS, UNUSED_KEY, SdkProvider
+from uhlp_mcp.llm.sdk_provider import UNUSED_KEY, SdkProvider
+from uhlp_mcp.llm.sdk_requests import OPTIONS, DirectRequests
 from uhlp_mcp.llm.strict_schema import is_strict
 from uhlp_mcp.llm.wire import Wire
 from uhlp_mcp.tools import Emit
@@ -29,6 +30,10 @@ _PARAMETERS = frozenset(
 )
 
 
+class _Client(DirectRequests, openai.AsyncOpenAI):
+    """The SDK's own, but for how it makes requests."""
+
+
 class OpenAiChat(SdkProvider):
     """One provider of one app."""
 
@@ -38,7 +43,7 @@ class OpenAiChat(SdkProvider):
         super().__init__(openai.OpenAIError, key)
         address = base_url or DEFAULT_URL
         self._url = address.rstrip("/") + _PATH
-        self._client = openai.AsyncOpenAI(
+        self._client = _Client(
             api_key=UNUSED_KEY,
             base_url=address,
             max_retries=0,

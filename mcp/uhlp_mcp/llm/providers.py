@@ -5,6 +5,8 @@ app that calls them should pay.
 """
 
 import asyncio
+import gc
+import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -116,9 +118,13 @@ class Providers:
 
     def _load(self, module: str, name: str) -> tuple[Callable[..., Provider], "Wire"]:
         """What makes a provider, and the way to it."""
+        is_new = module not in sys.modules
         import_module("genai_prices")  # for the price of the first call
         make: Any = getattr(import_module(module), name)
         wire: Any = import_module("uhlp_mcp.llm.wire")
+        if is_new:
+            gc.collect()
+            gc.freeze()  # An SDK has some hundred thousand objects, which no collection needs to look at.
         return make, self._wire or wire.Wire(self._egress)
 
     async def _rules(self, snapshot: AppSnapshot, defined: LlmProvider) -> ScriptedRules:

@@ -1,7 +1,6 @@
 """What providers on an SDK share: whole or streamed, and one place where the SDK's failures become ours."""
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import httpx2
 
@@ -12,9 +11,6 @@ from uhlp_mcp.tools import Emit
 
 UNUSED_KEY = "set-on-the-wire"
 """The SDKs insist on a key, and would else take one from this process's environment."""
-
-OPTIONS: Any = {"timeout": None, "max_retries": 0, "idempotency_key": "unused"}
-"""Of requests: what the SDKs would else work out for each, and what is bounded or left out on the wire."""
 
 
 class SdkProvider(ABC):
