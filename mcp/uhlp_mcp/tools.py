@@ -290,7 +290,10 @@ class Toolbox:
         arguments = await self.guard.check(PolicyEvent.TOOL_CALL, caller, arguments, tool=tool.name)
         if emit is not None and await self.guard.concerns(PolicyEvent.TOOL_RESULT, caller, tool.name):
             emit = None  # What has been sent cannot be redacted any more.
-        result = await self._run(tool, caller, arguments, emit)
+        try:
+            result = await self._run(tool, caller, arguments, emit)
+        except UhlpError as error:
+            raise await self._governed(self.guard, error, tool, caller) from None
         if isinstance(result, Blocks):
             said = await self.guard.check(PolicyEvent.TOOL_RESULT, caller, result.said(), tool=tool.name)
             return result.saying(said)
@@ -306,6 +309,18 @@ class Toolbox:
         if tool.blocking:
             return await self._turns.run(caller.app, THREADS_OF_APP, lambda: tool.handler(caller, arguments))
         return await tool.handler(caller, arguments)
+
+    async def _governed(self, guard: "Guard", error: UhlpError, tool: Tool, caller: Caller) -> UhlpError:
+        """A tool's error as the policies let it be told: its words can be those of another server or an app.
+
+        Raises as the guard does.
+        """
+        [told] = await guard.check(PolicyEvent.TOOL_RESULT, caller, [str(error)], tool=tool.name)
+        if told == str(error):
+            return error
+        changed = UhlpError(told, code=error.code)
+        changed.retry_after = error.retry_after
+        return changed
 
     async def _of_sources(self, caller: Caller, name: str) -> Tool | None:
         for source in self.sources:

@@ -120,7 +120,7 @@ DOINGS: dict[str, Any] = {
     "huge": lambda given: told("x" * (5 << 20)),
     "wrong": lambda given: told("{}", structuredContent={"n": "many"}),
     "endless": lambda given: told("{}", structuredContent={"n": "a" * 60 + "!"}),
-    "refuse": lambda given: told("not today", isError=True),
+    "refuse": lambda given: told(given.get("say", "not today"), isError=True),
 }
 
 
