@@ -3,7 +3,7 @@
 Only what is free text or data: the names of arguments and parameters are form, and not for a rule to change.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from uhlp_mcp.llm.errors import BadRequest
@@ -14,7 +14,7 @@ _TEXTS = ("system", "prompt")
 
 
 def going_out(given: dict[str, Any]) -> list[Any]:
-    """All that a provider gets to see of a call: texts, values of parameters, and every piece of the schema.
+    """All that a provider sees of a call: texts, values of parameters, model, and every piece of the schema.
 
     Raises BadRequest for what is nested too deeply.
     """
@@ -22,14 +22,14 @@ def going_out(given: dict[str, Any]) -> list[Any]:
         *(given[name] for name in _TEXTS if name in given),
         *(message["content"] for message in given.get("messages", ())),
         *(_plain(name, value) for name, value in given.get("parameters", {}).items()),
-        *_pieces(given.get("outputSchema")),
+        *_fixed(given),
     ]
 
 
 def put_back(given: dict[str, Any], asked: list[Any], checked: list[Any]) -> dict[str, Any]:
     """The call with what policies made of what it asked, which is `going_out(given)`.
 
-    Raises PolicyDenied if they would change the schema: answers would be held against another than was meant.
+    Raises PolicyDenied if they would change the model's name or the schema: others would be meant then.
     """
     rest = iter(checked)
     changed: dict[str, Any] = {name: next(rest) for name in _TEXTS if name in given}
@@ -37,12 +37,20 @@ def put_back(given: dict[str, Any], asked: list[Any], checked: list[Any]) -> dic
         changed["messages"] = [{**message, "content": next(rest)} for message in given["messages"]]
     if "parameters" in given:
         changed["parameters"] = {name: next(rest) for name in given["parameters"]}
-    if (schema := list(rest)) != asked[len(asked) - len(schema) :]:
+    fixed = list(rest)
+    if fixed != asked[len(asked) - len(fixed) :]:
         raise PolicyDenied(
-            "a policy redacts something in the outputSchema, which would make it another schema: "
-            "take out of it what must not leave the platform"
+            "a policy redacts something in the model's name or in the outputSchema, which would make it "
+            "another: take out of it what must not leave the platform"
         )
     return {**given, **changed}
+
+
+def _fixed(given: Mapping[str, Any]) -> Iterator[Any]:
+    """What goes out, and is not there to be changed."""
+    if "model" in given:
+        yield given["model"]
+    yield from _pieces(given.get("outputSchema"))
 
 
 def _plain(name: str, value: Any) -> Any:

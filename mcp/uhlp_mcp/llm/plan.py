@@ -55,6 +55,10 @@ class Plan:
     cache_seconds: float
 
     @property
+    def max_concurrency(self) -> int:
+        return min(config.max_concurrency for config in self.bounding)
+
+    @property
     def limits_money(self) -> bool:
         return any(budget.usd is not None for budget in self._budgets)
 

@@ -184,7 +184,7 @@ class LlmTools:
         try:
             async with (
                 asyncio.timeout(config.timeout_seconds),
-                self._turns.one(caller.app, config.max_concurrency),
+                self._turns.one(caller.app, plan.max_concurrency),
             ):
                 result = await generation.run()
         except TooManyWaiting as error:

@@ -131,6 +131,18 @@ async def test_calls_beyond_the_limit_wait_and_too_many_are_refused(
     assert fake.most_under_way == 2
 
 
+async def test_a_preview_has_no_more_calls_at_a_time_than_production(desk: Desk, fake: FakeLlm) -> None:
+    fake.otherwise = Say(hang=True)
+    await desk.configure(openai(fake.openai, maxConcurrency=1))
+    await desk.configure(openai(fake.openai, maxConcurrency=5), "alpha@next")
+    preview = Caller("alpha", "alpha@next")
+    calls = [asyncio.create_task(desk.ask(preview)) for _ in range(3)]
+    await eventually(lambda: fake.under_way, "one is under way")
+    fake.release()
+    await asyncio.gather(*calls)
+    assert fake.most_under_way == 1
+
+
 async def test_a_call_does_not_wait_for_ever(desk: Desk, fake: FakeLlm) -> None:
     fake.otherwise = Say(hang=True)
     await desk.configure(openai(fake.openai, maxConcurrency=1))

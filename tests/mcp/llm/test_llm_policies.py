@@ -53,6 +53,20 @@ async def test_what_must_not_leave_does_not_leave_in_a_schema(
     assert (await desk.ask(outputSchema={"description": "harmless", "maximum": 9}))["output"] == 5
 
 
+@pytest.mark.parametrize(
+    ("action", "told"), [("REDACT", "the model's name"), ("DENY", "the policy p/r refuses")]
+)
+async def test_what_must_not_leave_does_not_leave_as_a_model(
+    desk: Desk, fake: FakeLlm, action: str, told: str
+) -> None:
+    await desk.configure(openai(fake.openai), policies={"p": rule("llm.request", action, detect=["key"])})
+    with pytest.raises(PolicyDenied, match=told):
+        await desk.ask(model=f"p/{KEY}")
+    assert fake.seen == []
+    await desk.ask(model="p/other")
+    assert fake.seen[0].body["model"] == "other"
+
+
 async def test_what_must_not_leave_does_not_leave_in_parameters(desk: Desk, fake: FakeLlm) -> None:
     await desk.configure(openai(fake.openai), policies={"p": rule("llm.request", "REDACT", detect=["key"])})
     messages = [{"role": "user", "content": f"use {KEY}"}]
