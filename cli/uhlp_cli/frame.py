@@ -42,6 +42,11 @@ Exit codes:
 """
 
 
+_SHARED = ("home_dir", "as_json")
+_GIVEN_BEFORE = f"{__name__}.given_before"
+"""In a context's `meta`: the shared options that stood before the command's name."""
+
+
 @dataclass(frozen=True)
 class Invocation:
     """The shared options of one command, as its function gets them (`@click.pass_obj`)."""
@@ -74,25 +79,31 @@ class Invocation:
             click.echo(f"{click.style('error:', fg='red')} {error}", err=True, color=colour(sys.stderr))
 
 
+def _shared_options(**more: Any) -> list[click.Parameter]:
+    """`--home` and `--json`, as every command and group takes them."""
+    home = click.Option(
+        ["--home", "home_dir"],
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="The data folder.  [default: ~/.uhlp]",
+        **more,
+    )
+    return [home, click.Option(["--json", "as_json"], is_flag=True, help="Answer in JSON.", **more)]
+
+
 class Command(click.Command):
     """A command with `--home` and `--json` whose expected errors become one line and an exit code."""
 
     def __init__(
         self, name: str | None, *, params: list[click.Parameter] | None = None, **attributes: Any
     ) -> None:
-        home = click.Option(
-            ["--home", "home_dir"],
-            type=click.Path(path_type=Path, file_okay=False),
-            metavar="DIR",
-            envvar="UHLP_HOME",
-            help="The data folder.  [default: ~/.uhlp]",
-        )
-        as_json = click.Option(["--json", "as_json"], is_flag=True, help="Answer in JSON.")
-        super().__init__(name, params=[*(params or ()), home, as_json], **attributes)
+        super().__init__(name, params=[*(params or ()), *_shared_options()], **attributes)
 
     def invoke(self, ctx: click.Context) -> Any:
-        invocation = Invocation(ctx.params.pop("home_dir"), ctx.params.pop("as_json"))
-        ctx.obj = invocation
+        given = {**ctx.meta.get(_GIVEN_BEFORE, {}), **_given(ctx.params)}
+        for name in _SHARED:
+            del ctx.params[name]
+        invocation = ctx.obj = Invocation(given.get("home_dir"), given.get("as_json", False))
         try:
             return super().invoke(ctx)
         except UhlpError as error:
@@ -110,9 +121,24 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group whose commands are `Command`s."""
+    """A group whose commands are `Command`s; what they share may as well stand before their names."""
 
     command_class = Command
+
+    def __init__(
+        self, name: str | None = None, *, params: list[click.Parameter] | None = None, **attributes: Any
+    ) -> None:
+        shared = _shared_options(expose_value=False, callback=_remember)
+        super().__init__(name, params=[*(params or ()), *shared], **attributes)
+
+
+def _remember(ctx: click.Context, option: click.Parameter, value: Any) -> None:
+    # The context's `meta` is one for the groups and the command of a command line.
+    ctx.meta.setdefault(_GIVEN_BEFORE, {}).update(_given({str(option.name): value}))
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in _SHARED if options.get(name)}
 
 
 def exit_code(error: UhlpError) -> ExitCode:

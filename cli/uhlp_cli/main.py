@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from uhlp_cli.frame import EXIT_CODES
+from uhlp_cli.frame import EXIT_CODES, Group
 
 
 class Entry(NamedTuple):
@@ -39,7 +39,7 @@ COMMANDS: Mapping[str, Entry] = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group that lists its commands from `COMMANDS` and imports one only to run or complete it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -64,7 +64,7 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Run applications that are declared in Git: push to deploy, revert to roll back.
 
-    Every command takes --home DIR (or UHLP_HOME) and --json.
+    Every command takes --home DIR (or UHLP_HOME) and --json, before its name or after it.
     """
 
 

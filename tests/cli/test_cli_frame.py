@@ -91,6 +91,24 @@ def test_the_variable_names_the_home(uhlp, monkeypatch: pytest.MonkeyPatch) -> N
     assert f"No apps in {uhlp.home.root} yet" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "line", ["--home {0} --json app list", "app --json --home {0} list", "--json app list --home {0}"]
+)
+def test_the_shared_options_may_stand_before_the_command(uhlp, line: str) -> None:
+    found = CliRunner().invoke(cli, line.format(uhlp.home.root).split())
+    assert (found.exit_code, json.loads(found.stdout)) == (0, {"apps": []})
+
+
+def test_the_home_nearest_to_the_command_counts(uhlp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UHLP_HOME", "/nowhere/by-variable")
+    before = CliRunner().invoke(cli, ["--home", str(uhlp.home.root), "app", "list"])
+    assert f"No apps in {uhlp.home.root} yet" in before.stderr
+    both = CliRunner().invoke(
+        cli, ["--home", "/nowhere/before", "app", "list", "--home", str(uhlp.home.root)]
+    )
+    assert f"No apps in {uhlp.home.root} yet" in both.stderr
+
+
 def test_a_folder_that_is_closed_to_us_is_one_line(uhlp, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object, **options: object) -> None:
         raise PermissionError(13, "Permission denied", str(uhlp.home.root))
