@@ -25,7 +25,7 @@ QUICK_WEIGHT = 4096
 less time than it takes to hand it to a thread."""
 
 ITEM_WEIGHT = 64
-"""In characters, of looking at a text or number at all."""
+"""In characters, of looking at a value at all."""
 
 MAX_KNOWN = 1000
 """Pairs of tool and component for which the rules that concern them are remembered."""
@@ -101,12 +101,9 @@ class PolicyChain:
 
         How long those of an app take is the app's choice.
         """
-        weight = 0
-        for text in _texts(content):
-            weight += len(text) + ITEM_WEIGHT
-            if weight > QUICK_WEIGHT:
-                return False
-        return all(policy in self._shipped for policy, _ in self._concerning(event, tool, component))
+        return not _is_heavy(content) and all(
+            policy in self._shipped for policy, _ in self._concerning(event, tool, component)
+        )
 
     def decide(self, event: PolicyEvent, content: Any, *, tool: str = "", component: str = "") -> Decision:
         """Decide over plain JSON: a tool's arguments or result, an LLM's messages or answer.
@@ -276,6 +273,27 @@ def _size(content: Any) -> int:
     if isinstance(content, dict):
         return sum(map(_size, content.values()))
     return sum(map(_size, content)) if isinstance(content, list) else 0
+
+
+def _is_heavy(content: Any) -> bool:
+    """Whether it weighs more than QUICK_WEIGHT, which is known after looking at that much of it."""
+    weight = ITEM_WEIGHT
+    level = [content]
+    while level:
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, str):
+                weight += len(value)
+            elif isinstance(value, dict | list):
+                weight += ITEM_WEIGHT * len(value) * (2 if isinstance(value, dict) else 1)
+            if weight > QUICK_WEIGHT:
+                return True
+            if isinstance(value, dict):
+                below += (*value, *value.values())
+            elif isinstance(value, list):
+                below += value
+        level = below
+    return False
 
 
 def _texts(content: Any) -> Iterator[str]:

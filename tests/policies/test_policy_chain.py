@@ -309,10 +309,12 @@ def test_a_decision_is_on_record_without_what_it_was_about(tmp_path) -> None:
 def test_a_decision_is_quick_by_shipped_rules_over_little_content_only() -> None:
     secrets = shipped_policy("secrets")
     shipped = PolicyChain((), [("shipped/secrets", secrets)])
-    assert shipped.is_quick(ASK, ["a" * 4000])
-    assert not shipped.is_quick(ASK, ["a" * 4096])
+    assert shipped.is_quick(ASK, ["a" * 3900])
+    assert not shipped.is_quick(ASK, ["a" * 4000])
     assert shipped.is_quick(ASK, {"key": list(range(60))})
-    assert not shipped.is_quick(ASK, {"key": list(range(64))})
+    # Also what holds no text takes its time.
+    for many in ([None] * 64, {"key": list(range(64))}, [[]] * 64, {str(n): n for n in range(32)}):
+        assert not shipped.is_quick(ASK, many)
     own = Policy.model_validate({"rules": [rule("DENY", "llm.request", patterns=["(a|b)+c"])]})
     both = PolicyChain([("p0", own)], [("shipped/secrets", secrets)])
     assert not both.is_quick(ASK, ["a"])
