@@ -13,6 +13,12 @@ class UhlpError(Exception):
         if code is not None:
             self.code = code
 
+    def saying(self, message: str, code: str | None = None) -> "UhlpError":
+        """This error for whoever it is told, in other words."""
+        told = UhlpError(message, code=code or self.code)
+        told.retry_after = self.retry_after
+        return told
+
 
 class InvalidInput(UhlpError):
     """What was given cannot be used as it is; the text says what is wrong and how to mend it."""

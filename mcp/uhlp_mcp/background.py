@@ -29,12 +29,16 @@ class Background:
         """Begin `work` in a moment, when the answer is on its way, or as soon as `finish` waits for it."""
         self._left[work] = asyncio.get_running_loop().call_later(GIVE_WAY_SECONDS, self._begin, work)
 
+    @property
+    def is_idle(self) -> bool:
+        return not (self._left or self._tasks)
+
     async def finish(self) -> None:
-        """Wait until nothing is left and nothing under way any more."""
-        while self._left or self._tasks:
-            for work, timer in list(self._left.items()):
-                timer.cancel()
-                self._begin(work)
+        """Wait until all that was left and begun before this call is done."""
+        for work, timer in list(self._left.items()):
+            timer.cancel()
+            self._begin(work)
+        if self._tasks:
             await asyncio.wait(self._tasks)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:

@@ -17,7 +17,7 @@ from uhlp_mcp.tools import THREADS_OF_APP, Caller
 from uhlp_mcp.turns import Turns
 from uhlp_policies import audit
 from uhlp_policies.chain import Decision, PolicyChain
-from uhlp_state.model.policies import PolicyEvent
+from uhlp_state.model.policies import PolicyAction, PolicyEvent
 from uhlp_state.snapshot import AppSnapshot
 
 
@@ -55,7 +55,8 @@ class Governance:
                 user=caller.user,
                 request_id=caller.request_id,
                 tool=tool,
-                model=model,
+                # A name that is part of the content stays in here only if nothing was found in that.
+                model=model if decision.action == PolicyAction.ALLOW or model not in content else "",
             )
             return decision
 

@@ -315,12 +315,12 @@ class Toolbox:
 
         Raises as the guard does.
         """
-        [told] = await guard.check(PolicyEvent.TOOL_RESULT, caller, [str(error)], tool=tool.name)
-        if told == str(error):
+        words = [error.code, str(error)]
+        told = await guard.check(PolicyEvent.TOOL_RESULT, caller, words, tool=tool.name)
+        if told == words:
             return error
-        changed = UhlpError(told, code=error.code)
-        changed.retry_after = error.retry_after
-        return changed
+        # A code is redacted where an app has chosen it as another text; no program knows what is left of it.
+        return error.saying(told[1], error.code if told[0] == error.code else "TOOL_FAILED")
 
     async def _of_sources(self, caller: Caller, name: str) -> Tool | None:
         for source in self.sources:

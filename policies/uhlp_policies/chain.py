@@ -21,7 +21,7 @@ from uhlp_state.model.policies import Condition, Policy, PolicyAction, PolicyEve
 from uhlp_state.snapshot import AppSnapshot
 
 QUICK_WEIGHT = 4096
-"""Characters of content that the platform's own rules look through in a millisecond at worst, and mostly in
+"""Characters of content that the shipped rules look through in a few milliseconds at worst, and mostly in
 less time than it takes to hand it to a thread."""
 
 ITEM_WEIGHT = 64
@@ -97,7 +97,7 @@ class PolicyChain:
         return bool(self._concerning(event, tool, component))
 
     def is_quick(self, event: PolicyEvent, content: Any, *, tool: str = "", component: str = "") -> bool:
-        """Whether a decision holds nobody up: over little content, by the platform's own rules only.
+        """Whether a decision holds nobody up: over little content, by shipped rules only.
 
         How long those of an app take is the app's choice.
         """
@@ -284,6 +284,8 @@ def _is_heavy(content: Any) -> bool:
         for value in level:
             if isinstance(value, str):
                 weight += len(value)
+            elif isinstance(value, int):
+                weight += value.bit_length() // 3  # its digits, about
             elif isinstance(value, dict | list):
                 weight += ITEM_WEIGHT * len(value) * (2 if isinstance(value, dict) else 1)
             if weight > QUICK_WEIGHT:

@@ -6,9 +6,12 @@ import orjson
 import pytest
 
 from support.mcp_office import Office
+from uhlp_core.errors import UhlpError
 from uhlp_mcp import protocol
 from uhlp_mcp.schema import of
 from uhlp_mcp.tools import Blocks, Caller, Tool, Toolbox, safe_name
+from uhlp_policies.chain import mapped
+from uhlp_state.model.policies import PolicyEvent
 
 GET = "core.state.getRuntimeValue"
 
@@ -50,20 +53,21 @@ async def test_initialize_answers_revision_capabilities_and_name(office: Office)
     assert await office.post("a0", notification) == (202, None)
 
 
+async def called(toolbox: Toolbox, tool: Tool) -> protocol.Answer:
+    """What a plain call of the tool is answered."""
+    params = {"name": tool.name, "arguments": {}}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    request = protocol.read(orjson.dumps(body))
+    assert request is not None
+    return await protocol.answer(toolbox, Caller("alpha", "alpha"), request, stateless=False)
+
+
 async def test_a_result_that_is_no_json_is_a_clear_error() -> None:
     async def handler(caller: Caller, given: dict[str, Any]) -> Blocks:
         return Blocks([], {"n": 10**30})
 
     tool = Tool("app.huge", "Tells a number.", of({}), None, handler)
-    body = {
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "tools/call",
-        "params": {"name": "app.huge", "arguments": {}},
-    }
-    request = protocol.read(orjson.dumps(body))
-    assert request is not None
-    answer = await protocol.answer(Toolbox.of([tool]), Caller("alpha", "alpha"), request, stateless=False)
+    answer = await called(Toolbox.of([tool]), tool)
     assert answer.status == 200
     assert orjson.loads(answer.body)["error"] == {
         "code": -32603,
@@ -227,3 +231,33 @@ async def test_other_requests_are_refused(office: Office, more: dict[str, Any], 
 async def test_a_message_that_is_too_large_is_refused(office: Office) -> None:
     found, _ = await office.post("a0", b'"' + b"x" * (4 * 1024 * 1024) + b'"')
     assert found == 413
+
+
+class _Masking:
+    """A guard that takes the word `hidden` out of everything."""
+
+    async def check(self, event: PolicyEvent, caller: Caller, content: Any, **about: str) -> Any:
+        return mapped(content, lambda text: text.replace("hidden", "***"))
+
+    async def concerns(self, event: PolicyEvent, caller: Caller, tool: str = "") -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "told"),
+    [
+        ("GONE", "it was hidden here", "GONE: it was *** here"),
+        ("hidden", "no", "TOOL_FAILED: no"),
+        ("GONE", "no", "GONE: no"),
+    ],
+)
+async def test_a_guard_looks_through_errors_and_their_codes(code: str, text: str, told: str) -> None:
+    async def fails(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+        error = UhlpError(text, code=code)
+        error.retry_after = 3
+        raise error
+
+    tool = Tool("app.fails", "Fails.", {"type": "object"}, None, fails)
+    result = orjson.loads((await called(Toolbox.of([tool], guard=_Masking()), tool)).body)["result"]
+    assert (result["isError"], result["content"][0]["text"]) == (True, told)
+    assert result["_meta"]["uhlp/error"] == {"code": told.partition(":")[0], "retryAfter": 3}

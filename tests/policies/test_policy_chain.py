@@ -311,9 +311,15 @@ def test_a_decision_is_quick_by_shipped_rules_over_little_content_only() -> None
     shipped = PolicyChain((), [("shipped/secrets", secrets)])
     assert shipped.is_quick(ASK, ["a" * 3900])
     assert not shipped.is_quick(ASK, ["a" * 4000])
-    assert shipped.is_quick(ASK, {"key": list(range(60))})
+    assert shipped.is_quick(ASK, {"key": list(range(55))})
     # Also what holds no text takes its time.
-    for many in ([None] * 64, {"key": list(range(64))}, [[]] * 64, {str(n): n for n in range(32)}):
+    for many in (
+        [10**4000],
+        [None] * 64,
+        {"key": list(range(64))},
+        [[]] * 64,
+        {str(n): n for n in range(32)},
+    ):
         assert not shipped.is_quick(ASK, many)
     own = Policy.model_validate({"rules": [rule("DENY", "llm.request", patterns=["(a|b)+c"])]})
     both = PolicyChain([("p0", own)], [("shipped/secrets", secrets)])

@@ -55,6 +55,8 @@ def test_it_survives_the_way_through_redis():
         ('apiKey: "secret:openai"', "baseUrl: ftp://x", "BAD_URL", "ftp:"),
         ('apiKey: "secret:openai"', "baseUrl: 'https://u:p@x/'", "BAD_URL", "'https:"),
         ('apiKey: "secret:openai"', "baseUrl: 'https://x/?key=1'", "BAD_URL", "'https:"),
+        ('apiKey: "secret:openai"', "baseUrl: 'https://x/v1?'", "BAD_URL", "'https:"),
+        ('apiKey: "secret:openai"', "baseUrl: 'https://x/v1#'", "BAD_URL", "'https:"),
         ('apiKey: "secret:openai"', "baseUrl: http://8.8.8.8/v1", "BAD_URL", "http:"),
         ('apiKey: "secret:openai"', "file: llm/rules.yaml", "BAD_VALUE", "{type: openai"),
         ('apiKey: "secret:openai"', "optional: true", "BAD_VALUE", "{type: openai"),

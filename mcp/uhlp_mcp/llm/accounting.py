@@ -69,7 +69,11 @@ class Tally:
     model: str = ""
     """Of the last attempt."""
     failures: list[str] = field(default_factory=list)
-    """Why models did not answer, in their order; for the log."""
+    """Why models did not answer, in their order; can hold words of answers."""
+    told: list[str] = field(default_factory=list)
+    """What of `failures` the log may have."""
+    seconds: float = 0.0
+    """That the call took, once it has ended."""
     ended: list[Attempt] = field(default_factory=list)
     """For the metrics."""
 
@@ -79,6 +83,10 @@ class Tally:
         self.output_tokens += attempt.tokens[1]
         self.nanos = None if attempt.nanos is None or self.nanos is None else self.nanos + attempt.nanos
         self.ended.append(attempt)
+
+    def end(self) -> None:
+        """The call has ended."""
+        self.seconds = time.monotonic() - self.started
 
     @property
     def cost(self) -> float | None:
@@ -130,8 +138,8 @@ async def tell(home: Home, caller: Caller, tally: Tally, outcome: str, **more: A
             "inputTokens": tally.input_tokens,
             "outputTokens": tally.output_tokens,
             "costUsd": tally.cost,
-            "failures": tally.failures,
-            "seconds": round(time.monotonic() - tally.started, 4),
+            "failures": tally.told,
+            "seconds": round(tally.seconds, 4),
             **more,
         },
     }

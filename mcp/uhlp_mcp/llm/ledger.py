@@ -205,8 +205,11 @@ class Ledger:
 
     async def finish(self, app: str) -> None:
         """Wait until everything that this process knows of an app is counted."""
-        if (settling := self._settling.pop(app, None)) is not None:
+        settling = self._settling.get(app)
+        if settling is not None:
             await settling.finish()
+            if settling.is_idle and self._settling.get(app) is settling:
+                del self._settling[app]
 
     async def close(self) -> None:
         """Wait until everything is counted."""

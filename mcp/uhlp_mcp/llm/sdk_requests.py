@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx2
 
+from uhlp_mcp.llm.wire import SENT_HEADERS
+
 OPTIONS: Any = {"timeout": None, "max_retries": 0, "idempotency_key": "unused"}
 """Of requests: what the SDKs would else work out for each, and what is bounded or left out on the wire."""
 
@@ -27,7 +29,7 @@ class DirectRequests:
     @cached_property
     def _own_headers(self) -> list[tuple[str, str]]:
         headers: dict[str, Any] = self.default_headers
-        return [(name.lower(), value) for name, value in headers.items() if isinstance(value, str)]
+        return [(name, value) for name, value in headers.items() if name.lower() in SENT_HEADERS]
 
     def _build_request(self, options: Any, *, retries_taken: int = 0) -> httpx2.Request:
         body = json.dumps(options.json_data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -1,6 +1,7 @@
 """The tool `core.llm.generate`: the one way of apps to language models (specification 5.4)."""
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 from collections import OrderedDict
@@ -17,7 +18,7 @@ from uhlp_mcp.checker import Checker
 from uhlp_mcp.egress import Egress
 from uhlp_mcp.llm.accounting import Tally, model_label, tell
 from uhlp_mcp.llm.cache import ResponseCache, question
-from uhlp_mcp.llm.errors import BadRequest, NotConfigured, TimedOut, TooBusy
+from uhlp_mcp.llm.errors import BadRequest, LlmError, NotConfigured, TimedOut, TooBusy
 from uhlp_mcp.llm.generation import Generation, Services
 from uhlp_mcp.llm.ledger import Ledger
 from uhlp_mcp.llm.outgoing import going_out, put_back
@@ -28,6 +29,7 @@ from uhlp_mcp.schema import ANY, BOOLEAN, INTEGER, of, text
 from uhlp_mcp.served import Served
 from uhlp_mcp.tools import Caller, Emit, Guard, Tool
 from uhlp_mcp.turns import TooManyWaiting, Turns
+from uhlp_policies.chain import PolicyDenied
 from uhlp_state.json_schema.check_pool import JobFailed
 from uhlp_state.model.llm import MAX_CACHE_SECONDS, LlmConfig
 from uhlp_state.model.policies import PolicyEvent
@@ -147,14 +149,19 @@ class LlmTools:
                 emit = None  # What has been sent cannot be redacted any more.
             result = await self._may_answer(caller, await self._answer(caller, given, tally, emit))
             outcome = "cached" if result["cached"] else "ok"
+            await self._look_through_failures(caller, tally)
             return result
         except UhlpError as error:
             outcome = error.code
+            await self._look_through_failures(caller, tally)
+            if isinstance(error, LlmError):
+                raise await self._may_tell(caller, tally, error) from None
             raise
         except UNAVAILABLE:
             outcome = "UNAVAILABLE"
             raise
         finally:
+            tally.end()
             # An answer does not wait for its line in the log.
             self._telling.leave(tell(self._home, caller, tally, outcome, prompt=_prompt_of(given)))
 
@@ -230,6 +237,24 @@ class LlmTools:
         answer = [result["completion"], result["output"]]
         checked = await self._guard.check(PolicyEvent.LLM_RESPONSE, caller, answer, model=model)
         return {**result, "completion": checked[0], "output": checked[1]}
+
+    async def _may_tell(self, caller: Caller, tally: Tally, error: LlmError) -> UhlpError:
+        """A failure as the policies for answers let it be told, for its words can be those of an answer.
+
+        Raises PolicyDenied.
+        """
+        [told] = await self._guard.check(
+            PolicyEvent.LLM_RESPONSE, caller, [str(error)], model=f"{tally.provider}/{tally.model}"
+        )
+        return error if told == str(error) else error.saying(told)
+
+    async def _look_through_failures(self, caller: Caller, tally: Tally) -> None:
+        """Have the log get no word of a failed attempt that the policies for answers hold back."""
+        if tally.failures:
+            with contextlib.suppress(PolicyDenied):
+                tally.told = await self._guard.check(
+                    PolicyEvent.LLM_RESPONSE, caller, tally.failures, model=f"{tally.provider}/{tally.model}"
+                )
 
     async def _check_schema(self, caller: Caller, plan: Plan) -> None:
         """Raises BadRequest, before anything is paid for, if answers cannot be checked against the schema."""

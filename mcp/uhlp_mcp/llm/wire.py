@@ -16,12 +16,13 @@ from uhlp_mcp.outbound import Bounded, Outbound
 MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 """Of one response: the longest answer token by token, each in an event of some hundred bytes."""
 
-_SENT_HEADERS = frozenset(
+SENT_HEADERS = frozenset(
     {"accept", "content-type", "anthropic-version", "anthropic-beta"},
 )
 """All that is taken over from an SDK. They add headers from this process's environment, where an operator
 may keep keys of other programs, and details of this machine."""
 
+_UNKNOWN = ("cookies", "data", "files", "json", "params")
 _parsed = lru_cache(maxsize=1024)(httpx2.URL)
 
 
@@ -62,19 +63,18 @@ class _Client(httpx2.AsyncClient):
         content: Any = None,
         **given: Any,
     ) -> httpx2.Request:
-        """A request with pairs of `headers` and the bytes of `content`, as SDKs make them.
+        """A request with the bytes of `content`, as SDKs make them; whoever calls a provider bounds its time.
 
-        Whoever calls a provider bounds its time, and nothing else of weight is `given`.
+        Raises TypeError for a body or a query of another kind.
         """
-        return httpx2.Request(
-            method,
-            _parsed(url),
-            headers=[header for header in headers or () if header[0] in _SENT_HEADERS],
-            stream=httpx2.ByteStream(content or b""),
-        )
+        if others := [name for name in _UNKNOWN if given.get(name)]:
+            raise TypeError(f"requests to providers have no {others[0]} here")
+        stream = httpx2.ByteStream(content or b"")
+        return httpx2.Request(method, _parsed(url), headers=headers, stream=stream)
 
     async def send(self, request: httpx2.Request, *, stream: bool = False, **given: Any) -> httpx2.Response:
-        headers = {**request.headers, **self._added}
+        sent = {name: value for name, value in request.headers.items() if name in SENT_HEADERS}
+        headers = {**sent, **self._added}
         response = await self._outbound.send(self._app, request, headers)
         response.stream = Bounded(response.stream, MAX_RESPONSE_BYTES)
         response.request = request

@@ -62,7 +62,7 @@ def _check_base_url(text: str) -> str:
         raise refusal(
             Code.BAD_URL, f"{KEY} must be an http(s) address, got {quoted(text)}", "write https://host/path"
         )
-    if url.username is not None or url.query or url.fragment:
+    if url.username is not None or "?" in text or "#" in text:
         # Not quoted: credentials are what people put there.
         remedy = "write only https://host/path, and the credential as `apiKey: secret:<name>`"
         raise refusal(Code.BAD_URL, f"{KEY} must not carry a user, a query or a fragment", remedy)

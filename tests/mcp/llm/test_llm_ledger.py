@@ -77,6 +77,27 @@ async def test_used_and_held_never_exceed_the_limit(
         assert {measure: counted.get(measure, 0) for measure in used} == used
 
 
+async def test_calls_that_ask_at_once_all_know_what_was_settled_before(desk: Desk) -> None:
+    ledger, limited = Ledger(desk.redis), account(Limit("app|", "tokens", LIMIT))
+    for _ in range(10):
+        await desk.redis.flushall()
+        for held in await asyncio.gather(*(ledger.reserve(limited, LIMIT // 2, 0, 60) for _ in range(2))):
+            ledger.settle(held, {"tokens": 1})
+        await asyncio.gather(*(ledger.reserve(limited, LIMIT // 2 - 1, 0, 60) for _ in range(2)))
+    await ledger.close()
+
+
+async def test_what_is_settled_is_waited_for_though_who_waited_before_gave_up(desk: Desk) -> None:
+    ledger = Ledger(desk.redis)
+    ledger.settle(await ledger.reserve(account(), 1, 0, 60), {"tokens": 1})
+    await desk.redis.client_pause(300, all=False)
+    gives_up = asyncio.create_task(ledger.reserve(account(), 1, 0, 60))
+    await asyncio.sleep(0)
+    gives_up.cancel()
+    await ledger.close()
+    assert await desk.redis.hget(keys.llm_usage("alpha", ledger_module.today()), "app||tokens") == b"1"
+
+
 async def test_what_a_killed_process_held_is_let_go(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger_module, "GRACE_SECONDS", 0.0)
     ledger, limited = Ledger(desk.redis), account(Limit("app|", "tokens", LIMIT))

@@ -4,6 +4,7 @@ import pytest
 
 from support.fake_llm import FakeLlm, Say
 from support.llm_desk import Desk, openai
+from uhlp_core.errors import UhlpError
 from uhlp_policies.chain import PolicyDenied
 
 KEY = "ghp_" + "a1B2" * 9
@@ -63,6 +64,9 @@ async def test_what_must_not_leave_does_not_leave_as_a_model(
     with pytest.raises(PolicyDenied, match=told):
         await desk.ask(model=f"p/{KEY}")
     assert fake.seen == []
+    audit = (desk.settings.home.app_log("alpha").parent / "audit.log").read_text()
+    assert f'"action":"{action}"' in audit
+    assert KEY not in audit
     await desk.ask(model="p/other")
     assert fake.seen[0].body["model"] == "other"
 
@@ -86,6 +90,22 @@ async def test_the_size_of_a_question_is_that_of_all_its_parts(desk: Desk, fake:
         with pytest.raises(PolicyDenied):
             await desk.ask(prompt="x" * 10, **more)
     assert fake.seen == []
+
+
+async def test_no_word_of_an_answer_gets_out_in_an_error(desk: Desk, fake: FakeLlm) -> None:
+    schema = {"type": "integer"}
+    for action, told in (("REDACT", r"'\[key redacted\]' is not"), ("DENY", "the policy p/r refuses")):
+        await desk.configure(
+            openai(fake.openai), policies={"p": rule("llm.response", action, detect=["key"])}, commit=action
+        )
+        fake.say(Say(f'"{KEY}"'))
+        with pytest.raises(UhlpError, match=told) as caught:
+            await desk.ask(outputSchema=schema, maxRepairs=0)
+        assert caught.value.code == ("LLM_INVALID_OUTPUT" if action == "REDACT" else "POLICY_DENIED")
+    redacted, denied = await desk.log()
+    assert "[key redacted]" in redacted["details"]["failures"][0]
+    assert denied["details"]["failures"] == []
+    assert KEY not in str([redacted, denied])
 
 
 async def test_an_answer_is_redacted_and_never_streamed_before_it_is(desk: Desk, fake: FakeLlm) -> None:

@@ -1,0 +1,56 @@
+"""What the SDKs send is what they would send by themselves, but for what has no business on the wire."""
+
+from typing import Any
+
+import anthropic
+import httpx2
+import openai
+import pytest
+
+from support.fake_llm import FakeLlm
+from uhlp_mcp.egress import Egress
+from uhlp_mcp.llm.anthropic_messages import _Client as DirectAnthropic
+from uhlp_mcp.llm.openai_chat import _Client as DirectOpenAi
+from uhlp_mcp.llm.sdk_requests import OPTIONS
+from uhlp_mcp.llm.wire import Wire
+
+BODY = {"model": "m", "messages": [{"role": "user", "content": "Grüße \N{SNOWMAN}"}], "max_tokens": 5}
+
+
+@pytest.mark.parametrize(
+    ("own", "direct", "path"),
+    [
+        (openai.AsyncOpenAI, DirectOpenAi, "/v1/chat/completions"),
+        (anthropic.AsyncAnthropic, DirectAnthropic, "/v1/messages"),
+    ],
+)
+async def test_requests_are_those_of_the_sdk_itself(
+    fake: FakeLlm, monkeypatch: pytest.MonkeyPatch, own: Any, direct: Any, path: str
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-of-somebody-else")
+    wire = Wire(Egress(private_addresses=True))
+    for client in (own, direct):
+        http = wire.client("alpha", {"authorization": "Bearer k"})
+        sdk = client(api_key="unused", base_url=fake.url, max_retries=0, http_client=http)
+        answer = await sdk.post(fake.url + path, cast_to=httpx2.Response, body=BODY, options=OPTIONS)
+        assert answer.status_code == 200
+    by_sdk, by_us = fake.seen
+    assert (by_us.path, by_us.body, by_us.headers) == (by_sdk.path, BODY, by_sdk.headers)
+    sent = {
+        "host",
+        "accept",
+        "accept-encoding",
+        "content-type",
+        "content-length",
+        "user-agent",
+        "authorization",
+    }
+    assert by_us.headers.keys() - {"anthropic-version"} == sent
+    await wire.close()
+
+
+async def test_a_body_of_another_kind_is_refused_and_not_left_out() -> None:
+    wire = Wire(Egress(private_addresses=True))
+    with pytest.raises(TypeError, match="no json here"):
+        await wire.client("alpha", {}).post("http://127.0.0.1:1/", json={"a": 1})
+    await wire.close()
