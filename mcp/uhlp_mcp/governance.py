@@ -40,11 +40,12 @@ class Governance:
         Raises PolicyDenied, and Unavailable where the policies in force, or the audit log, are out of reach.
         """
         chain = await self._chain(caller)
-        if chain is None or not chain.concerns(event, tool=tool, component=caller.component):
+        component = _component(caller)
+        if chain is None or not chain.concerns(event, tool=tool, component=component):
             return content
 
         def decide() -> Decision:
-            decision = chain.decide(event, content, tool=tool, component=caller.component)
+            decision = chain.decide(event, content, tool=tool, component=component)
             audit.record(
                 self._home.app_log(caller.app).parent,
                 event,
@@ -61,7 +62,7 @@ class Governance:
             return decision
 
         try:
-            if chain.is_quick(event, content, tool=tool, component=caller.component):
+            if chain.is_quick(event, content, tool=tool, component=component):
                 return decide().allowed()
             # In a thread, since an app's rules can be many, and its texts long.
             decision = await self._turns.run(caller.app, THREADS_OF_APP, lambda: asyncio.to_thread(decide))
@@ -72,7 +73,7 @@ class Governance:
     async def concerns(self, event: PolicyEvent, caller: Caller, tool: str = "") -> bool:
         """Whether there is anything to decide. Raises as `check` does."""
         chain = await self._chain(caller)
-        return chain is not None and chain.concerns(event, tool=tool, component=caller.component)
+        return chain is not None and chain.concerns(event, tool=tool, component=_component(caller))
 
     def know(self, deployments: set[str]) -> None:
         """Read the policies of deployments that may call, so that they are at hand if Redis goes away.
@@ -120,6 +121,11 @@ class Governance:
                     )
                 known = self._chains[deployment] = (snapshot, chain)
         return known
+
+
+def _component(caller: Caller) -> str | None:
+    """As a chain wants it. A handler that leaves out its token does not say whose it is."""
+    return caller.component or (None if caller.instance else "")
 
 
 def _policies(snapshot: AppSnapshot) -> object:

@@ -75,7 +75,9 @@ class PolicyChain:
         """
         self._shipped = [_CompiledPolicy(name, policy) for name, policy in shipped]
         self._policies = [*self._shipped, *(_CompiledPolicy(name, policy) for name, policy in own)]
-        self._concerned: dict[tuple[PolicyEvent, str, str], list[tuple[_CompiledPolicy, list[_Rule]]]] = {}
+        self._concerned: dict[
+            tuple[PolicyEvent, str, str | None], list[tuple[_CompiledPolicy, list[_Rule]]]
+        ] = {}
 
     @classmethod
     def of(cls, snapshot: AppSnapshot) -> Self:
@@ -92,11 +94,13 @@ class PolicyChain:
                 "no call can be decided: push a smaller one"
             ) from None
 
-    def concerns(self, event: PolicyEvent, *, tool: str = "", component: str = "") -> bool:
-        """Whether any rule looks at such calls."""
+    def concerns(self, event: PolicyEvent, *, tool: str = "", component: str | None = "") -> bool:
+        """Whether any rule looks at such calls. `component` is as for `decide`."""
         return bool(self._concerning(event, tool, component))
 
-    def is_quick(self, event: PolicyEvent, content: Any, *, tool: str = "", component: str = "") -> bool:
+    def is_quick(
+        self, event: PolicyEvent, content: Any, *, tool: str = "", component: str | None = ""
+    ) -> bool:
         """Whether a decision holds nobody up: over little content, by shipped rules only.
 
         How long those of an app take is the app's choice.
@@ -105,10 +109,13 @@ class PolicyChain:
             policy in self._shipped for policy, _ in self._concerning(event, tool, component)
         )
 
-    def decide(self, event: PolicyEvent, content: Any, *, tool: str = "", component: str = "") -> Decision:
+    def decide(
+        self, event: PolicyEvent, content: Any, *, tool: str = "", component: str | None = ""
+    ) -> Decision:
         """Decide over plain JSON: a tool's arguments or result, an LLM's messages or answer.
 
-        `component` is that of the caller; empty for calls from outside.
+        `component` is that of the caller; empty for calls from outside, and None where a sandbox does not say
+        which of its components calls: that escapes no rule that denies or redacts.
         """
         redactions: dict[str, int] = {}
         rule_name = ""
@@ -138,7 +145,7 @@ class PolicyChain:
         return Decision(action, content, rule_name, redactions=redactions)
 
     def _concerning(
-        self, event: PolicyEvent, tool: str, component: str
+        self, event: PolicyEvent, tool: str, component: str | None
     ) -> list[tuple[_CompiledPolicy, list[_Rule]]]:
         key = (event, tool, component)
         known = self._concerned.get(key)
@@ -184,12 +191,17 @@ class _Rule:
         self._patterns = [compiled(pattern) for pattern in rule.patterns]
         self._looks = bool(self._finder or self._patterns)
 
-    def concerns(self, event: PolicyEvent, tool: str, component: str) -> bool:
+    def concerns(self, event: PolicyEvent, tool: str, component: str | None) -> bool:
         return (
             event in self._events
             and (self._tools is None or self._tools.fullmatch(tool) is not None)
-            and (self._components is None or self._components.fullmatch(component) is not None)
+            and (self._components is None or self._concerns_component(self._components, component))
         )
+
+    def _concerns_component(self, named: re.Pattern[str], component: str | None) -> bool:
+        if component is None:
+            return self.action != PolicyAction.ALLOW
+        return named.fullmatch(component) is not None
 
     def holds(self, content: Any) -> bool:
         """Whether its conditions and its bound of size hold; what it looks for is another question."""

@@ -107,6 +107,14 @@ def test_rules_concern_components_by_name_and_calls_from_outside_as_none() -> No
     assert decide(CALL, {}, tool="t").action == ALLOW
 
 
+def test_who_does_not_say_which_component_it_is_escapes_no_rule_for_one() -> None:
+    denying = chain({"rules": [rule("DENY", components=["summ*"])]})
+    assert denying.decide(CALL, {}, tool="t", component=None).action == DENY
+    allowing = chain({"otherTools": "DENY", "rules": [rule("ALLOW", components=["summ*"])]})
+    assert allowing.decide(CALL, {}, tool="t", component=None).action == DENY
+    assert allowing.decide(CALL, {}, tool="t", component="summarise").action == ALLOW
+
+
 def test_input_beyond_a_size() -> None:
     decide = chain({"rules": [rule("DENY", "llm.request", largerThan=10)]}).decide
     assert decide(ASK, [{"role": "user", "content": "ä" * 6}]).action == DENY

@@ -69,9 +69,7 @@ class Tally:
     model: str = ""
     """Of the last attempt."""
     failures: list[str] = field(default_factory=list)
-    """Why models did not answer, in their order; can hold words of answers."""
-    told: list[str] = field(default_factory=list)
-    """What of `failures` the log may have."""
+    """Models that did not answer, in order, each with the code of its error: a text can quote an answer."""
     seconds: float = 0.0
     """That the call took, once it has ended."""
     ended: list[Attempt] = field(default_factory=list)
@@ -138,7 +136,7 @@ async def tell(home: Home, caller: Caller, tally: Tally, outcome: str, **more: A
             "inputTokens": tally.input_tokens,
             "outputTokens": tally.output_tokens,
             "costUsd": tally.cost,
-            "failures": tally.told,
+            "failures": tally.failures,
             "seconds": round(tally.seconds, 4),
             **more,
         },

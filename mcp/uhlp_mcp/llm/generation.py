@@ -61,7 +61,7 @@ class Generation:
             try:
                 return await self._of_model(candidate)
             except LlmError as error:
-                self.tally.failures.append(f"{candidate.provider}/{candidate.model}: {error.code}: {error}")
+                self.tally.failures.append(f"{candidate.provider}/{candidate.model}: {error.code}")
                 if not error.next_model:
                     raise
                 failed = error

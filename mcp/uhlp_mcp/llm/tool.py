@@ -1,7 +1,6 @@
 """The tool `core.llm.generate`: the one way of apps to language models (specification 5.4)."""
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 from collections import OrderedDict
@@ -29,7 +28,6 @@ from uhlp_mcp.schema import ANY, BOOLEAN, INTEGER, of, text
 from uhlp_mcp.served import Served
 from uhlp_mcp.tools import Caller, Emit, Guard, Tool
 from uhlp_mcp.turns import TooManyWaiting, Turns
-from uhlp_policies.chain import PolicyDenied
 from uhlp_state.json_schema.check_pool import JobFailed
 from uhlp_state.model.llm import MAX_CACHE_SECONDS, LlmConfig
 from uhlp_state.model.policies import PolicyEvent
@@ -149,11 +147,9 @@ class LlmTools:
                 emit = None  # What has been sent cannot be redacted any more.
             result = await self._may_answer(caller, await self._answer(caller, given, tally, emit))
             outcome = "cached" if result["cached"] else "ok"
-            await self._look_through_failures(caller, tally)
             return result
         except UhlpError as error:
             outcome = error.code
-            await self._look_through_failures(caller, tally)
             if isinstance(error, LlmError):
                 raise await self._may_tell(caller, tally, error) from None
             raise
@@ -188,16 +184,18 @@ class LlmTools:
                 await emit(known["completion"])
             return known
         generation = Generation(self._services, caller, snapshot, plan, tally, emit)
+        its_turn = False
         try:
             async with (
                 asyncio.timeout(config.timeout_seconds),
                 self._turns.one(caller.app, plan.max_concurrency),
             ):
+                its_turn = True
                 result = await generation.run()
         except TooManyWaiting as error:
             raise TooBusy(f"{error} (`llm.maxConcurrency`)") from None
         except TimeoutError:
-            if not tally.attempts:
+            if not its_turn:
                 raise TooBusy(
                     "all calls that the app may make at a time went on (`maxConcurrency`)"
                 ) from None
@@ -247,14 +245,6 @@ class LlmTools:
             PolicyEvent.LLM_RESPONSE, caller, [str(error)], model=f"{tally.provider}/{tally.model}"
         )
         return error if told == str(error) else error.saying(told)
-
-    async def _look_through_failures(self, caller: Caller, tally: Tally) -> None:
-        """Have the log get no word of a failed attempt that the policies for answers hold back."""
-        if tally.failures:
-            with contextlib.suppress(PolicyDenied):
-                tally.told = await self._guard.check(
-                    PolicyEvent.LLM_RESPONSE, caller, tally.failures, model=f"{tally.provider}/{tally.model}"
-                )
 
     async def _check_schema(self, caller: Caller, plan: Plan) -> None:
         """Raises BadRequest, before anything is paid for, if answers cannot be checked against the schema."""

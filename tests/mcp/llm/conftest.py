@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,13 @@ def llm_redis() -> Iterator[PrivateRedis]:
     yield server
     server.kill()
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sdks() -> None:
+    """Loading them takes a second, which counts in no test's time."""
+    for module in ("openai_chat", "anthropic_messages"):
+        import_module(f"uhlp_mcp.llm.{module}")
 
 
 @pytest.fixture
