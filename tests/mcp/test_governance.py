@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from support.mcp_office import Office
+from support.mcp_office import Office, stateless
 from support.waiting import eventually
+from uhlp_core.tokens import Claims, TokenKey
 
 GET, SET = "core.state.getRuntimeValue", "core.state.setRuntimeValue"
 CARD = "4111 1111 1111 1111"
@@ -79,6 +80,43 @@ async def test_a_result_is_redacted_and_each_decision_is_on_record(office: Offic
         {"event": "tool.call", "action": "DENY", "rule": "limits/no-counting", "redactions": {},
          "tool": "core.state.incrementRuntimeValue", **common},
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("revision", [None, "2025-11-25", "2024-11-05", "2026-07-28"])
+async def test_policies_hold_in_every_revision(office: Office, revision: str | None) -> None:
+    await govern(office, {"limits": POLICY})
+    await office.call("a0", SET, key="k", value=CARD)
+    increment = "core.state.incrementRuntimeValue"
+    for tool, arguments, told in (
+        (GET, {"key": "k"}, "[card redacted]"),
+        (increment, {"key": "n", "amount": 10}, "POLICY_DENIED: the policy limits/no-counting"),
+    ):
+        request = stateless("tools/call", tool, arguments=arguments)
+        if revision != "2026-07-28":
+            request["headers"] = {} if revision is None else {"MCP-Protocol-Version": revision}
+            del request["body"]["params"]["_meta"]
+        status, answer = await office.post("a0", **request)
+        assert (status, told in answer["result"]["content"][0]["text"]) == (200, True)
+
+
+async def test_a_rule_for_a_component_holds_for_who_leaves_the_token_out(office: Office) -> None:
+    rule = {"id": "r", "events": ["tool.call"], "tools": [SET], "components": ["greet"], "action": "DENY"}
+    await govern(office, {"greet": {"rules": [rule]}})
+    key = TokenKey.of(office.settings.home)
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
+    params = {"name": SET, "arguments": {"key": "k", "value": 1}}
+
+    async def fails(**headers: str) -> bool:
+        _, answer = await office.post("a0", {**body, "params": params}, headers=headers)
+        return bool(answer["result"]["isError"])
+
+    def bearer(component: str) -> dict[str, str]:
+        claims = Claims("alpha", "alpha", "python", "a0", component)
+        return {"Authorization": f"Bearer {key.sign(claims, 60)}"}
+
+    assert await fails(**bearer("greet"))
+    assert await fails()
+    assert not await fails(**bearer("other"))
 
 
 async def test_an_allow_list_hides_no_tool_but_denies_every_other(office: Office) -> None:

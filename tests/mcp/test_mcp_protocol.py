@@ -5,13 +5,12 @@ from typing import Any
 import orjson
 import pytest
 
-from support.mcp_office import Office
+from support.masking_guard import MaskingGuard
+from support.mcp_office import Office, stateless
 from uhlp_core.errors import UhlpError
 from uhlp_mcp import protocol
 from uhlp_mcp.schema import of
 from uhlp_mcp.tools import Blocks, Caller, Tool, Toolbox, safe_name
-from uhlp_policies.chain import mapped
-from uhlp_state.model.policies import PolicyEvent
 
 GET = "core.state.getRuntimeValue"
 
@@ -19,21 +18,6 @@ GET = "core.state.getRuntimeValue"
 async def listed(office: Office) -> list[str]:
     """The names of all tools."""
     return [tool["name"] for tool in (await office.rpc("a0", "tools/list"))["result"]["tools"]]
-
-
-def stateless(method: str, name: str = "", **params: Any) -> dict[str, Any]:
-    """Body and headers of a request of revision 2026-07-28."""
-    meta = {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientCapabilities": {},
-    }
-    if name:
-        params["name"] = name
-    headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": method}
-    if name:
-        headers["Mcp-Name"] = name
-    params["_meta"] = meta | params.get("_meta", {})
-    return {"body": {"jsonrpc": "2.0", "id": "x", "method": method, "params": params}, "headers": headers}
 
 
 async def test_initialize_answers_revision_capabilities_and_name(office: Office) -> None:
@@ -233,16 +217,6 @@ async def test_a_message_that_is_too_large_is_refused(office: Office) -> None:
     assert found == 413
 
 
-class _Masking:
-    """A guard that takes the word `hidden` out of everything."""
-
-    async def check(self, event: PolicyEvent, caller: Caller, content: Any, **about: str) -> Any:
-        return mapped(content, lambda text: text.replace("hidden", "***"))
-
-    async def concerns(self, event: PolicyEvent, caller: Caller, tool: str = "") -> bool:
-        return True
-
-
 @pytest.mark.parametrize(
     ("code", "text", "told"),
     [
@@ -258,6 +232,6 @@ async def test_a_guard_looks_through_errors_and_their_codes(code: str, text: str
         raise error
 
     tool = Tool("app.fails", "Fails.", {"type": "object"}, None, fails)
-    result = orjson.loads((await called(Toolbox.of([tool], guard=_Masking()), tool)).body)["result"]
+    result = orjson.loads((await called(Toolbox.of([tool], guard=MaskingGuard()), tool)).body)["result"]
     assert (result["isError"], result["content"][0]["text"]) == (True, told)
     assert result["_meta"]["uhlp/error"] == {"code": told.partition(":")[0], "retryAfter": 3}

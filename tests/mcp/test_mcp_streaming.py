@@ -10,12 +10,13 @@ import orjson
 import pytest
 from aiohttp import web
 
+from support.masking_guard import MaskingGuard
 from uhlp_core.errors import Conflict
 from uhlp_core.sockets import listen_tcp
 from uhlp_mcp import http
 from uhlp_mcp.http import Endpoint
 from uhlp_mcp.sdk import SdkServer
-from uhlp_mcp.tools import Caller, Emit, Tool, Toolbox
+from uhlp_mcp.tools import Caller, Emit, Guard, Tool, Toolbox
 
 EVENTS = {"Accept": "application/json, text/event-stream"}
 
@@ -29,7 +30,7 @@ class Poem:
         self.cancelled = asyncio.Event()
 
     async def whole(self, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
-        return {"poem": "whole"}
+        return {"poem": given.get("text", "whole")}
 
     async def told(self, caller: Caller, given: dict[str, Any], emit: Emit) -> dict[str, Any]:
         if given.get("fails"):
@@ -47,10 +48,10 @@ class Poem:
 
 
 @asynccontextmanager
-async def serving(poem: Poem) -> AsyncIterator[str]:
+async def serving(poem: Poem, guard: Guard | None = None) -> AsyncIterator[str]:
     schema = {"type": "object"}
     tool = Tool("app.poem", "A poem.", schema, schema, poem.whole, streaming=poem.told)
-    toolbox = Toolbox.of([tool])
+    toolbox = Toolbox.of([tool], guard=guard)
     endpoint = Endpoint(toolbox, SdkServer(toolbox))
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -149,3 +150,10 @@ async def test_a_client_that_hangs_up_cancels_its_call(silent: bool) -> None:
                 (await waiting).close()
         async with asyncio.timeout(10):
             await poem.cancelled.wait()
+
+
+async def test_nothing_is_told_early_of_a_result_that_a_guard_looks_through() -> None:
+    body = call(text="whole and hidden")
+    async with serving(Poem(), MaskingGuard()) as url, posted(url, body, **EVENTS) as response:
+        assert response.content_type == "application/json"
+        assert (await response.json())["result"]["structuredContent"] == {"poem": "whole and ***"}

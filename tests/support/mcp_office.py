@@ -142,6 +142,21 @@ class Office:
         return text
 
 
+def stateless(method: str, name: str = "", **params: Any) -> dict[str, Any]:
+    """Body and headers of a request of revision 2026-07-28."""
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    if name:
+        params["name"] = name
+    headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": method}
+    if name:
+        headers["Mcp-Name"] = name
+    params["_meta"] = meta | params.get("_meta", {})
+    return {"body": {"jsonrpc": "2.0", "id": "x", "method": method, "params": params}, "headers": headers}
+
+
 async def listens(path: Path) -> bool:
     try:
         _, writer = await asyncio.open_unix_connection(path)

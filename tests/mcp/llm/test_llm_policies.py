@@ -105,6 +105,22 @@ async def test_no_word_of_an_answer_gets_out_in_an_error(desk: Desk, fake: FakeL
     assert [line["details"]["failures"] for line in await desk.log()] == [["p/m: LLM_INVALID_OUTPUT"]] * 2
 
 
+async def test_a_remembered_answer_passes_the_policies_of_today(desk: Desk, fake: FakeLlm) -> None:
+    fake.say(Say(KEY))
+    config = openai(fake.openai, cacheSeconds=60.0)
+    await desk.configure(config)
+    assert (await desk.ask())["completion"] == KEY
+    await desk.configure(
+        config, commit="d" * 40, policies={"p": rule("llm.response", "REDACT", detect=["key"])}
+    )
+    again = await desk.ask()
+    assert (again["cached"], again["completion"], again["output"]) == (
+        True,
+        "[key redacted]",
+        "[key redacted]",
+    )
+
+
 async def test_an_answer_is_redacted_and_never_streamed_before_it_is(desk: Desk, fake: FakeLlm) -> None:
     await desk.configure(
         openai(f"{fake.url}/v1"), policies={"p": rule("llm.response", "REDACT", patterns=["[A-Za-z]+"])}
