@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography.fernet import Fernet
@@ -129,6 +130,18 @@ def test_processes_that_set_secrets_at_once_lose_none_and_make_one_key(tmp_path:
         f"v{number}" for number in range(6)
     ]
     assert sorted(path.name for path in key.parent.iterdir()) == ["secrets.key"]
+
+
+def test_a_changed_secret_is_in_use_within_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, value = 1000.0, "first"
+    monkeypatch.setattr("uhlp_core.secrets.store.time", SimpleNamespace(monotonic=lambda: now))
+    secrets = SecretStore((lambda app, name: value,))
+    assert secrets.resolve("shop", "secret:db") == "first"
+    value = "second"
+    now += 29.9
+    assert secrets.resolve("shop", "secret:db") == "first"
+    now += 0.2
+    assert secrets.resolve("shop", "secret:db") == "second"
 
 
 @pytest.mark.parametrize("name", ["", "A", "a b", "../x", "a__b", "-a", "a-", "a" * 65, "a\n"])

@@ -8,6 +8,7 @@ import pytest
 from support.mcp_office import Office, stateless
 from support.waiting import eventually
 from uhlp_core.tokens import Claims, TokenKey
+from uhlp_mcp import served
 
 GET, SET = "core.state.getRuntimeValue", "core.state.setRuntimeValue"
 CARD = "4111 1111 1111 1111"
@@ -156,3 +157,13 @@ async def test_what_is_not_served_yet_has_no_policies_and_so_no_tools(office: Of
     assert (await office.refused("g0", name, key="k", value=1)).startswith(
         "UNAVAILABLE: no revision of gamma"
     )
+
+
+async def test_policies_known_last_stay_in_force_while_redis_is_away(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await govern(office, {"limits": POLICY})
+    monkeypatch.setattr(served, "FRESH_SECONDS", 0.0)
+    office.redis_server.kill()
+    told = await office.refused("a0", "core.state.incrementRuntimeValue", key="n", amount=10)
+    assert told.startswith("POLICY_DENIED: ")

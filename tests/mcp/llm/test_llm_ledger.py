@@ -19,9 +19,11 @@ from uhlp_core.store import UNAVAILABLE
 from uhlp_mcp.llm import ledger as ledger_module
 from uhlp_mcp.llm.errors import NotConfigured, OverBudget, TooBusy
 from uhlp_mcp.llm.ledger import Account, Held, Ledger, Limit
+from uhlp_mcp.llm.plan import make_plan
 from uhlp_mcp.llm.prices import cost
 from uhlp_mcp.tools import Caller
 from uhlp_state.model import LlmProvider
+from uhlp_state.model.llm import LlmConfig
 
 LIMIT = 1000
 SPENDER = Path(__file__).parents[2] / "support" / "budget_spender.py"
@@ -239,6 +241,21 @@ async def test_no_preview_gives_itself_leave_to_spend_more(
     with pytest.raises(error):
         await desk.ask(caller)
     assert len(fake.seen) == 1
+
+
+def test_a_preview_s_prices_are_not_below_the_price_list() -> None:
+    def config(**more: Any) -> LlmConfig:
+        return LlmConfig.model_validate(
+            {"providers": {"p": {"type": "openai", **more}}, "model": "p/gpt-4o-mini"}
+        )
+
+    # Only the list knows what it costs: production has no price of its own.
+    production, asked = config(), {"prompt": "hi"}
+    preview = config(prices={"gpt-4o-mini": {"inputPerMillion": 0.0, "outputPerMillion": 0.0}})
+    listed = make_plan(production, asked).candidates[0].cost(1000, 1000)
+    assert listed
+    assert make_plan(preview, asked).candidates[0].cost(1000, 1000) == 0
+    assert make_plan(preview, asked, production).candidates[0].cost(1000, 1000) == listed
 
 
 async def test_a_preview_s_own_limits_hold_for_it_as_well(desk: Desk, fake: FakeLlm) -> None:
