@@ -162,8 +162,8 @@ async def test_what_is_not_served_yet_has_no_policies_and_so_no_tools(office: Of
 async def test_policies_known_last_stay_in_force_while_redis_is_away(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await govern(office, {"limits": POLICY})
     monkeypatch.setattr(served, "FRESH_SECONDS", 0.0)
+    await govern(office, {"limits": POLICY})
     office.redis_server.kill()
     told = await office.refused("a0", "core.state.incrementRuntimeValue", key="n", amount=10)
     assert told.startswith("POLICY_DENIED: ")
