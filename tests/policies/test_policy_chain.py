@@ -189,6 +189,50 @@ def test_a_secret_is_redacted_wherever_it_stands(before: str, after: str) -> Non
     assert secret not in chain(EVERYTHING).decide(ASK, text).content
 
 
+def shipped(name: str) -> PolicyChain:
+    return PolicyChain((), [(f"shipped/{name}", shipped_policy(name))])
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ("Charge 4111 1111 1111 1111 12/27 please", "Charge [card redacted] 12/27 please"),
+        ("Order 7 4111 1111 1111 1111, thanks", "Order 7 [card redacted], thanks"),
+        ("Order 1234567890123456789012345 is late", "Order 1234567890123456789012345 is late"),
+        ("Pay ES91 2100 0418 4502 0005 1332 for Ada", "Pay [iban redacted] for Ada"),
+        ("BE68 5390 0754 7034 is mine", "[iban redacted] is mine"),
+        ("From AT61 1904 3002 3457 3201 from me", "From [iban redacted] from me"),
+        (
+            '{"to": "Dear\\nada@example.org\\t+49 30 901820"}',
+            '{"to": "Dear\\n[email redacted]\\t[phone redacted]"}',
+        ),
+    ],
+)
+def test_personal_data_in_sentences_stays_from_llms(asked: str, sent: str) -> None:
+    assert shipped("personal-data").decide(ASK, [{"content": asked}]).content == [{"content": sent}]
+
+
+PEM = "-----BEGIN PRIVATE KEY-----\nMIIE+abc/=\nxyz\n-----END PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        (f"Mine is {PEM}; is it good?", "Mine is [key redacted]\n; is it good?"),
+        (
+            json.dumps({"type": "service_account", "private_key": PEM, "client_id": "1"}),
+            '{"type": "service_account", "private_key": "[key redacted]\\n", "client_id": "1"}',
+        ),
+        ("> " + PEM.strip().replace("\n", "\n> ") + "\n> good?", "> [key redacted]\n> good?"),
+        (f"first\\nghp_{'a' * 36}\\nlast", "first\\n[key redacted]\\nlast"),
+        ("x\\tAKIAIOSFODNN7EXAMPLE is it", "x\\t[key redacted] is it"),
+        (f"my key_ghp_{'a' * 36}, see", "my key_[key redacted], see"),
+    ],
+)
+def test_secrets_in_sentences_stay_from_llms(asked: str, sent: str) -> None:
+    assert shipped("secrets").decide(ASK, [{"content": asked}]).content == [{"content": sent}]
+
+
 # -- in Git ------------------------------------------------------------------------------------------------
 
 
@@ -315,11 +359,10 @@ def test_a_decision_is_on_record_without_what_it_was_about(tmp_path) -> None:
 
 
 def test_a_decision_is_quick_by_shipped_rules_over_little_content_only() -> None:
-    secrets = shipped_policy("secrets")
-    shipped = PolicyChain((), [("shipped/secrets", secrets)])
-    assert shipped.is_quick(ASK, ["a" * 3900])
-    assert not shipped.is_quick(ASK, ["a" * 4000])
-    assert shipped.is_quick(ASK, {"key": list(range(55))})
+    secrets = shipped("secrets")
+    assert secrets.is_quick(ASK, ["a" * 3900])
+    assert not secrets.is_quick(ASK, ["a" * 4000])
+    assert secrets.is_quick(ASK, {"key": list(range(55))})
     # Also what holds no text takes its time.
     for many in (
         [10**4000],
@@ -328,9 +371,9 @@ def test_a_decision_is_quick_by_shipped_rules_over_little_content_only() -> None
         [[]] * 64,
         {str(n): n for n in range(32)},
     ):
-        assert not shipped.is_quick(ASK, many)
+        assert not secrets.is_quick(ASK, many)
     own = Policy.model_validate({"rules": [rule("DENY", "llm.request", patterns=["(a|b)+c"])]})
-    both = PolicyChain([("p0", own)], [("shipped/secrets", secrets)])
+    both = PolicyChain([("p0", own)], [("shipped/secrets", shipped_policy("secrets"))])
     assert not both.is_quick(ASK, ["a"])
     # The app's own rule does not concern these.
     assert both.is_quick(RESULT, ["a"], tool="core.state.get")
