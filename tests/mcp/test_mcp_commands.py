@@ -3,25 +3,17 @@
 import asyncio
 import base64
 import os
-import shutil
 import signal
-import ssl
-import stat
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.certificates import certificate
 from support.mcp_office import Office
 from support.waiting import eventually
-from uhlp_mcp.commands import web
 from uhlp_mcp.commands.arguments import GRAMMARS, ArgumentRefused
-from uhlp_mcp.commands.program import ProgramRefused, open_program
 from uhlp_mcp.commands.running import COMMAND_UID, START_SECONDS
-from uhlp_mcp.egress import Egress, EgressRefused
 
 TOOL = "core.linux.executeCommand"
 GREP, SED, SORT, JQ, GAWK, BASH = (
@@ -306,193 +298,3 @@ async def test_awk_can_neither_start_read_nor_write(office: Office, script: str)
     assert "root:" not in done["stdout"]
     assert not Path("/tmp/uhlp-x").exists()
     assert done["exitCode"] != 0
-
-
-# -- the program's file ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def folder_of_root() -> Any:
-    if os.geteuid() != 0:
-        pytest.skip("makes programs that belong to root")
-    folder = Path("/usr/local/lib/uhlp-test-programs")
-    folder.mkdir(mode=0o755)
-    yield folder
-    shutil.rmtree(folder)
-
-
-def test_a_program_that_could_lead_elsewhere_is_refused(folder_of_root: Path) -> None:
-    program = folder_of_root / "program"
-    shutil.copy("/usr/bin/true", program)
-    os.close(open_program(str(program)))
-
-    (folder_of_root / "link").symlink_to(program)
-    with pytest.raises(ProgramRefused, match="is a symbolic link"):
-        open_program(str(folder_of_root / "link"))
-    (folder_of_root / "folder").symlink_to(folder_of_root)
-    with pytest.raises(ProgramRefused, match="symbolic link"):
-        open_program(str(folder_of_root / "folder/program"))
-    with pytest.raises(ProgramRefused, match="is not there; install it"):
-        open_program(str(folder_of_root / "absent"))
-    with pytest.raises(ProgramRefused, match="is not a program"):
-        open_program(str(folder_of_root))
-    for mode, told in (
-        (0o644, "is not a program"),
-        (0o757, "changed by others"),
-        (0o4755, "change its user"),
-    ):
-        program.chmod(mode)
-        with pytest.raises(ProgramRefused, match=told):
-            open_program(str(program))
-    program.chmod(0o755)
-    os.chown(program, 1234, 0)
-    with pytest.raises(ProgramRefused, match="changed by others"):
-        open_program(str(program))
-    os.chown(program, 0, 0)
-    folder_of_root.chmod(0o777)
-    with pytest.raises(ProgramRefused, match="changed by others"):
-        open_program(str(program))
-
-
-def test_a_program_exchanged_after_the_check_is_not_what_runs(folder_of_root: Path) -> None:
-    program = folder_of_root / "program"
-    shutil.copy("/usr/bin/true", program)
-    opened = open_program(str(program))
-    inode = program.stat().st_ino
-    (folder_of_root / "evil").write_text("#!/bin/sh\n")
-    (folder_of_root / "evil").rename(program)
-    try:
-        assert os.fstat(opened).st_ino == inode
-        assert stat.S_ISREG(os.fstat(opened).st_mode)
-        assert program.stat().st_ino != inode
-    finally:
-        os.close(opened)
-
-
-# -- curl --------------------------------------------------------------------------------------------------
-
-
-async def curl(*arguments: str, private: bool = True) -> list[str]:
-    return await web.checked("alpha", arguments, ["localhost"], 5, 1000, Egress(private_addresses=private))
-
-
-async def test_curl_gets_one_url_and_the_address_that_was_checked() -> None:
-    found = await curl("-s", "-H", "Accept: text/plain", "-d", "@/etc/passwd", "https://localhost:8443/a?b=c")
-    assert found[0] == "--disable"
-    assert found[found.index("--proto") + 1] == "=https"
-    assert found[found.index("--resolve") + 1] in ("localhost:8443:127.0.0.1", "localhost:8443:[::1]")
-    assert found[-6:] == ["--header", "Accept: text/plain", "--data-raw", "@/etc/passwd", "--url",
-                          "https://localhost:8443/a?b=c"]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["http://localhost/"],
-        ["file:///etc/passwd"],
-        ["HTTPS://localhost/"],
-        ["https://evil.example/"],
-        ["https://localhost.evil.example/"],
-        ["https://user:pw@localhost/"],
-        ["https://evil.example\\@localhost/"],
-        ["https://localhost/", "https://localhost/"],
-        ["-o", "/tmp/x", "https://localhost/"],
-        ["-O", "https://localhost/x"],
-        ["-K", "x", "https://localhost/"],
-        ["--config", "x", "https://localhost/"],
-        ["-T", "/etc/passwd", "https://localhost/"],
-        ["-F", "a=@/etc/passwd", "https://localhost/"],
-        ["--data-binary", "@/etc/passwd", "https://localhost/"],
-        ["-H", "@/etc/passwd", "https://localhost/"],
-        ["-H", "a: b\r\nc: d", "https://localhost/"],
-        ["-H", "Host: evil.example", "https://localhost/"],
-        ["-H", "hOST:", "https://localhost/"],
-        ["-H", "Host;evil.example:443", "https://localhost/"],
-        ["-H", "Host;", "https://localhost/"],
-        ["-H", "X;y: z", "https://localhost/"],
-        ["-H", "Host : evil.example", "https://localhost/"],
-        ["-H", " Host: evil.example", "https://localhost/"],
-        ["-H", "X Host: evil.example", "https://localhost/"],
-        ["-H", "Host\t: evil.example", "https://localhost/"],
-        ["-H", ":authority: evil.example", "https://localhost/"],
-        ["-H", "X: y\nHost: evil.example", "https://localhost/"],
-        ["-H", "X: y\n", "https://localhost/"],
-        ["-H", "@-", "https://localhost/"],
-        ["-H", "@/etc/passwd: x", "https://localhost/"],
-        ["-H", "Größe: x", "https://localhost/"],
-        ["-H", "", "https://localhost/"],
-        ["-x", "http://evil.example", "https://localhost/"],
-        ["-L", "https://localhost/"],
-        ["-k", "https://localhost/"],
-        ["-so/tmp/x", "https://localhost/"],
-        ["--resolve", "localhost:443:1.2.3.4", "https://localhost/"],
-        ["--unix-socket", "/run/x", "https://localhost/"],
-        ["https://{localhost,evil.example}/"],
-        ["-X", "GET /\r\nX: y", "https://localhost/"],
-        ["-s"],
-        [],
-    ],
-)  # fmt: skip
-async def test_curl_can_go_nowhere_else_and_touch_no_file(arguments: list[str]) -> None:
-    with pytest.raises(ArgumentRefused, match=r"^curl: "):
-        await curl(*arguments)
-
-
-async def test_curl_cannot_reach_this_machine_unless_the_operator_says_so() -> None:
-    with pytest.raises(EgressRefused, match="not on the public Internet"):
-        await curl("https://localhost/", private=False)
-
-
-@needs("/usr/bin/curl")
-async def test_no_header_exchanges_the_host_that_curl_sends(tmp_path: Path) -> None:
-    certificate(tmp_path, "localhost")
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
-    requests: list[list[str]] = []
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        requests.append((await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n"))
-        writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls)
-    host = f"localhost:{server.sockets[0].getsockname()[1]}"
-    passed = []
-    async with server:
-        for header in ("Host;evil.example:443", "Host :evil.example", "X: Host:y;z", "Accept:", "X: "):
-            try:
-                arguments = await curl("-s", "-H", header, f"https://{host}/")
-            except ArgumentRefused:
-                continue
-            await run_curl(*arguments, "--cacert", str(tmp_path / "certificate.pem"))
-            passed.append(header)
-            assert [line for line in requests[-1] if line.lower().startswith("host")] == [f"Host: {host}"]
-    assert passed == ["X: Host:y;z", "Accept:", "X: "]
-    assert "X: Host:y;z" in requests[0]
-
-
-async def run_curl(*arguments: str) -> None:
-    process = await asyncio.create_subprocess_exec("/usr/bin/curl", *arguments, stdout=subprocess.DEVNULL)
-    assert await process.wait() == 0
-
-
-@needs("/usr/bin/curl")
-async def test_curl_runs_with_the_network_and_nothing_else(office: Office) -> None:
-    """The connection comes; that nobody speaks TLS at its end is what curl then says."""
-    came = asyncio.Event()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        came.set()
-        writer.close()
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    await office.publish(
-        "alpha",
-        commands={"allowed": [{"path": "/usr/bin/curl", "hosts": ["localhost"]}], "timeoutSeconds": 5},
-    )
-    done = await office.call("a0", TOOL, command="/usr/bin/curl", args=["-s", f"https://localhost:{port}/"])
-    assert done["exitCode"] == 35  # CURLE_SSL_CONNECT_ERROR
-    assert came.is_set()
-    server.close()
-    await server.wait_closed()
