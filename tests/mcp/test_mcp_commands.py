@@ -5,6 +5,7 @@ import base64
 import contextlib
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from support.mcp_office import Office
 from support.waiting import eventually
 from uhlp_mcp.commands.arguments import GRAMMARS, ArgumentRefused
 from uhlp_mcp.commands.running import COMMAND_UID, START_SECONDS
+from uhlp_state.model.commands import MAX_COMMAND_SECONDS
 
 TOOL = "core.linux.executeCommand"
 GREP, SED, SORT, JQ, GAWK, BASH = (
@@ -130,23 +132,23 @@ async def test_time_is_bounded_and_the_whole_tree_ends(office: Office, tmp_path:
     mark = f"86{os.getpid()}"
     script = f"trap '' TERM INT HUP; (setsid sleep {mark} &) ; setsid -f sleep {mark}; sleep {mark}"
     told = await office.refused("a0", TOOL, command=BASH, args=["-c", script], timeoutSeconds=0.5)
-    assert told.startswith("COMMAND_TIMED_OUT")
+    assert told.startswith("COMMAND_TIMED_OUT: /usr/bin/bash took more than 0.5 s")
     await eventually(lambda: not running(mark), "nothing of it runs")
 
 
 @pytest.mark.parametrize(
-    "script",
+    ("script", "asked"),
     [
-        "while :; do :; done",
-        "trap '' XCPU ALRM; while :; do :; done",
-        "sleep 30",
-        "kill -XCPU $$",  # As the kernel does to what has several threads.
+        ("while :; do :; done", {}),
+        ("trap '' XCPU ALRM; while :; do :; done", {}),
+        ("sleep 30", {"timeoutSeconds": MAX_COMMAND_SECONDS}),  # A call cannot raise what the app has set.
+        ("kill -XCPU $$", {}),  # As the kernel does to what has several threads.
     ],
 )
-async def test_it_ends_at_the_time_that_is_told(office: Office, script: str) -> None:
+async def test_it_ends_at_the_time_that_is_told(office: Office, script: str, asked: dict[str, int]) -> None:
     await allow(office, BASH, timeoutSeconds=1)
     began = time.monotonic()
-    told = await office.refused("a0", TOOL, command=BASH, args=["-c", script])
+    told = await office.refused("a0", TOOL, command=BASH, args=["-c", script], **asked)
     assert time.monotonic() - began < START_SECONDS, "the time is the program's, and no more"
     assert told.startswith("COMMAND_TIMED_OUT: /usr/bin/bash took more than 1 s")
 
@@ -166,6 +168,36 @@ async def test_what_it_leaves_running_ends_with_it(office: Office) -> None:
     done = await shell(office, f"setsid -f sleep {mark} >/dev/null 2>&1 </dev/null; echo done")
     assert done["stdout"] == "done\n"
     await eventually(lambda: not running(mark), "nothing of it runs")
+
+
+DAEMON = """
+import asyncio, sys
+from pathlib import Path
+from uhlp_mcp.background import Background
+from uhlp_mcp.commands.program import open_program
+from uhlp_mcp.commands.running import Limits, run
+
+bash, script, folder = sys.argv[1:]
+limits = Limits(seconds=60, memory_bytes=256 << 20, max_processes=16, output_bytes=1024)
+asyncio.run(run(
+    open_program(bash), [bash, "-c", script], b"", limits,
+    hidden=Path(folder), folder=Path(folder, "x"), network=False, ending=Background(),
+))
+"""
+
+
+async def test_all_of_it_ends_with_the_daemon(tmp_path: Path) -> None:
+    mark = f"88{os.getpid()}"
+    script = f"trap '' TERM INT HUP; setsid -f sleep {mark}; exec sleep {mark}"
+    daemon = await asyncio.create_subprocess_exec(sys.executable, "-c", DAEMON, BASH, script, str(tmp_path))
+    try:
+        await eventually(lambda: len(running(mark)) == 2, "it and what it has started run")
+        daemon.kill()
+        assert await daemon.wait() == -signal.SIGKILL
+        await eventually(lambda: not running(mark), "nothing of it runs")
+    finally:
+        for process in running(mark):
+            os.kill(process, signal.SIGKILL)
 
 
 def running(mark: str) -> list[int]:
@@ -204,6 +236,13 @@ async def test_memory_processes_and_files_are_bounded(office: Office) -> None:
     assert "Resource temporarily unavailable" in forks["stderr"]
     files = await shell(office, f"trap '' XFSZ; head -c {64 << 20} /dev/zero > big; stat -c %s big")
     assert int(files["stdout"].split()[-1]) <= 32 << 20
+
+
+async def test_cpu_and_open_files_are_bounded(office: Office) -> None:
+    """The kernel ends it by SIGXCPU, which is told as a timeout, and by SIGKILL where it ignores that."""
+    await allow(office, BASH, timeoutSeconds=1)
+    found = await shell(office, "ulimit -St; ulimit -Ht; ulimit -Hn; ulimit -t unlimited || echo kept")
+    assert found["stdout"] == "2\n3\n64\nkept\n"
 
 
 async def test_it_ends_by_signal_with_the_shells_code(office: Office) -> None:
