@@ -16,6 +16,8 @@ from uhlp_mcp.commands.tool import MAX_OF_APP
 
 TOOL = "core.linux.executeCommand"
 BASH = "/usr/bin/bash"
+OTHER = 1234
+"""A user who is neither root nor the daemon's."""
 
 
 @pytest.fixture
@@ -46,20 +48,56 @@ def test_a_program_that_could_lead_elsewhere_is_refused(folder_of_root: Path) ->
         open_program(str(folder_of_root))
     for mode, told in (
         (0o644, "is not a program"),
-        (0o757, "changed by others"),
         (0o4755, "change its user"),
+        (0o2755, "change its user"),
     ):
         program.chmod(mode)
         with pytest.raises(ProgramRefused, match=told):
             open_program(str(program))
-    program.chmod(0o755)
-    os.chown(program, 1234, 0)
-    with pytest.raises(ProgramRefused, match="changed by others"):
+
+
+def test_a_program_that_others_could_exchange_is_refused(folder_of_root: Path) -> None:
+    """It itself, or a folder on the way to it."""
+    program = folder_of_root / "bin" / "program"
+    program.parent.mkdir(mode=0o755)
+    shutil.copy("/usr/bin/true", program)
+    for step in (program, program.parent, folder_of_root):
+        for mode in (0o775, 0o757, 0o1777):
+            step.chmod(mode)
+            assert refusal(program) == (
+                f"{program} could be exchanged: {step} is writable by its group or by others; "
+                f"chmod go-w {step}"
+            )
+        step.chmod(0o755)
+        os.chown(step, OTHER, 0)
+        assert refusal(program) == (
+            f"{program} could be exchanged: {step} belongs to user {OTHER}; it must belong to root, "
+            "or to the user that the platform runs as"
+        )
+        os.chown(step, 0, 0)
+    os.close(open_program(str(program)))
+
+
+def test_a_daemon_that_is_not_root_may_run_its_own_users_programs(folder_of_root: Path) -> None:
+    program = folder_of_root / "program"
+    shutil.copy("/usr/bin/true", program)
+    os.chown(program, OTHER, 0)
+    os.seteuid(OTHER)
+    try:
+        os.close(open_program(str(program)))
+    finally:
+        os.seteuid(0)
+    os.seteuid(OTHER + 1)
+    try:
+        assert f"{program} belongs to user {OTHER}" in refusal(program)
+    finally:
+        os.seteuid(0)
+
+
+def refusal(program: Path) -> str:
+    with pytest.raises(ProgramRefused) as refused:
         open_program(str(program))
-    os.chown(program, 0, 0)
-    folder_of_root.chmod(0o777)
-    with pytest.raises(ProgramRefused, match="changed by others"):
-        open_program(str(program))
+    return str(refused.value)
 
 
 async def test_a_program_exchanged_after_the_check_is_not_what_runs(
