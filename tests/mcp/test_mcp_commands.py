@@ -19,13 +19,7 @@ from uhlp_mcp.commands.running import COMMAND_UID, START_SECONDS
 from uhlp_state.model.commands import MAX_COMMAND_SECONDS
 
 TOOL = "core.linux.executeCommand"
-GREP, SED, SORT, JQ, GAWK, BASH = (
-    f"/usr/bin/{name}" for name in ("grep", "sed", "sort", "jq", "gawk", "bash")
-)
-
-
-def needs(path: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not Path(path).exists(), reason=f"{path} is not installed")
+GREP, SORT, JQ, BASH = (f"/usr/bin/{name}" for name in ("grep", "sort", "jq", "bash"))
 
 
 async def allow(office: Office, *paths: str, **limits: Any) -> None:
@@ -38,7 +32,7 @@ async def shell(office: Office, script: str, **more: Any) -> dict[str, Any]:
     return found
 
 
-@needs(JQ)
+@pytest.mark.skipif(not Path(JQ).exists(), reason=f"{JQ} is not installed")
 async def test_a_program_reads_stdin_and_answers(office: Office) -> None:
     await allow(office, JQ)
     done = await office.call(
@@ -232,10 +226,10 @@ async def test_memory_processes_and_files_are_bounded(office: Office) -> None:
     memory = await shell(office, "a=x; while :; do a=$a$a; done")
     assert memory["exitCode"] != 0
     assert "cannot allocate" in memory["stderr"]
-    forks = await shell(office, "for i in $(seq 64); do sleep 5 & done; kill $(jobs -p); wait")
+    forks = await shell(office, "for i in $(seq 9); do sleep 0.9 & done; wait")
     assert "Resource temporarily unavailable" in forks["stderr"]
     files = await shell(office, f"trap '' XFSZ; head -c {64 << 20} /dev/zero > big; stat -c %s big")
-    assert int(files["stdout"].split()[-1]) <= 32 << 20
+    assert 31 << 20 <= int(files["stdout"]) <= 32 << 20
 
 
 async def test_cpu_and_open_files_are_bounded(office: Office) -> None:
@@ -313,36 +307,3 @@ def test_what_passes_comes_out_as_it_is_meant() -> None:
     assert GRAMMARS["cut"].checked("cut", ["-d,", "--fields", "1"]) == ["-d", ",", "--fields", "1"]
     assert GRAMMARS["sed"].checked("sed", ["p", "-n"]) == ["--sandbox", "-n", "-e", "p"]
     assert GRAMMARS["grep"].checked("grep", ["-e", "-x"]) == ["-e", "-x"]
-
-
-@pytest.mark.parametrize(
-    "script", ["1e id", "s/x/id/e", "w /tmp/uhlp-x", "r /etc/passwd", "s/x/y/w /tmp/uhlp-x"]
-)
-async def test_sed_can_neither_start_read_nor_write(office: Office, script: str) -> None:
-    await allow(office, SED)
-    done = await office.call("a0", TOOL, command=SED, args=[script], stdin="x\n")
-    assert done["exitCode"] != 0
-    assert "uid=" not in done["stdout"]
-    assert "root:" not in done["stdout"]
-    assert "sandbox" in done["stderr"]
-
-
-@needs(GAWK)
-@pytest.mark.parametrize(
-    "script",
-    [
-        'BEGIN{system("id")}',
-        'BEGIN{"id" | getline x; print x}',
-        'BEGIN{while ((getline x < "/etc/passwd") > 0) print x}',
-        'BEGIN{print "x" > "/tmp/uhlp-x"}',
-        'BEGIN{print "x" | "cat"}',
-        'BEGIN{s="/inet/tcp/0/127.0.0.1/22"; s |& getline x; print x}',
-    ],
-)
-async def test_awk_can_neither_start_read_nor_write(office: Office, script: str) -> None:
-    await allow(office, GAWK)
-    done = await office.call("a0", TOOL, command=GAWK, args=[script], stdin="")
-    assert "uid=" not in done["stdout"]
-    assert "root:" not in done["stdout"]
-    assert not Path("/tmp/uhlp-x").exists()
-    assert done["exitCode"] != 0
