@@ -120,7 +120,7 @@ async def test_arguments_reach_no_shell(office: Office) -> None:
         assert (done["stdout"], done["stderr"]) == (f"a{text}b\n", "")
 
 
-async def test_time_is_bounded_and_the_whole_tree_ends(office: Office, tmp_path: Path) -> None:
+async def test_time_is_bounded_and_the_whole_tree_ends(office: Office) -> None:
     await allow(office, BASH, timeoutSeconds=1)
     # Grandchildren in sessions of their own, deaf to every signal that can be ignored.
     mark = f"86{os.getpid()}"
@@ -233,7 +233,7 @@ async def test_memory_processes_and_files_are_bounded(office: Office) -> None:
 
 
 async def test_cpu_and_open_files_are_bounded(office: Office) -> None:
-    """The kernel ends it by SIGXCPU, which is told as a timeout, and by SIGKILL where it ignores that."""
+    """By the kernel: of CPU first with SIGXCPU, which is told as a timeout, then with SIGKILL."""
     await allow(office, BASH, timeoutSeconds=1)
     found = await shell(office, "ulimit -St; ulimit -Ht; ulimit -Hn; ulimit -t unlimited || echo kept")
     assert found["stdout"] == "2\n3\n64\nkept\n"
