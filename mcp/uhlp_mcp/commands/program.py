@@ -15,21 +15,21 @@ class ProgramRefused(UhlpError):
 
 def open_program(path: str) -> int:
     """An open descriptor of an executable that only root and we can change. Raises ProgramRefused."""
-    folder = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    folder, reached = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), Path("/")
     try:
         *folders, name = Path(path).parts[1:]
         for part in folders:
             # One step at a time: on none of them may a link lead elsewhere.
             inner = _open(part, folder, os.O_DIRECTORY, path)
             os.close(folder)
-            folder = inner
-            _check_owner(os.fstat(folder), path)
+            folder, reached = inner, reached / part
+            _check_owner(os.fstat(folder), reached, path)
         program = _open(name, folder, 0, path)
     finally:
         os.close(folder)
     found = os.fstat(program)
     try:
-        _check_owner(found, path)
+        _check_owner(found, Path(path), path)
         if not stat.S_ISREG(found.st_mode) or not found.st_mode & 0o001:
             raise ProgramRefused(f"{path} is not a program that everybody may run")
         if found.st_mode & (stat.S_ISUID | stat.S_ISGID):
@@ -56,7 +56,15 @@ def _open(name: str, folder: int, flags: int, path: str) -> int:
     return opened
 
 
-def _check_owner(found: os.stat_result, path: str) -> None:
-    # A daemon without root's rights trusts its own user, who could change the daemon as well.
-    if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
-        raise ProgramRefused(f"{path} could be changed by others than root and the platform's own user")
+def _check_owner(found: os.stat_result, reached: Path, path: str) -> None:
+    # A daemon without root's rights trusts its own user, as whom it runs the program anyway.
+    if found.st_uid not in (0, os.geteuid()):
+        raise ProgramRefused(
+            f"{path} could be exchanged: {reached} belongs to user {found.st_uid}; it must belong to root, "
+            "or to the user that the platform runs as"
+        )
+    if found.st_mode & 0o022:
+        raise ProgramRefused(
+            f"{path} could be exchanged: {reached} is writable by its group or by others; "
+            f"chmod go-w {reached}"
+        )

@@ -81,7 +81,7 @@ class AllowedMcpServer(Model):
     """A program that apps may use as an MCP server (`allowedMcpServers` in `platform.yaml`)."""
 
     command: tuple[Value, ...] = Field(min_length=1, max_length=64)
-    """Absolute path of the program, which only root can change, and its first arguments."""
+    """Absolute path of the program, writable by root or the platform's user only, and its first arguments."""
     folders: tuple[AbsolutePath, ...] = Field(default=(), max_length=16)
     """Folders that it reads, besides the system's: where it is installed."""
     env: tuple[VariableName, ...] = Field(default=(), max_length=64)
