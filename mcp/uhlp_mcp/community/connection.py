@@ -15,6 +15,7 @@ from uhlp_core.ids import Deployment
 from uhlp_core.secrets import SecretStore
 from uhlp_mcp.community.errors import ServerUnavailable
 from uhlp_mcp.community.registrations import Registrations
+from uhlp_mcp.community.spellings import spellings
 from uhlp_mcp.served import Served
 from uhlp_state.model import AllowedMcpServer, McpServer
 from uhlp_state.model.mcp_servers import SECRET
@@ -22,9 +23,6 @@ from uhlp_state.snapshot import AppSnapshot
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """Of one message from a server: as much as our own door takes."""
-
-MIN_REDACTED = 4
-"""Characters of the shortest secret that is taken out of texts: a shorter one would tear every text apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,8 @@ class Connection:
     arguments: tuple[str, ...] = field(repr=False)
     variables: Mapping[str, str] = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
-    secrets: frozenset[str] = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+    """All ways to write the secrets that it is given, the longest first."""
 
     @property
     def label(self) -> str:
@@ -61,7 +60,7 @@ class Connection:
 
     def redacted(self, text: str) -> str:
         """A text that may be shown: without the secrets that the server was given."""
-        for secret in sorted(self.secrets, key=len, reverse=True):
+        for secret in self.secrets:
             text = text.replace(secret, "***")
         return text
 
@@ -139,8 +138,7 @@ class Connections:
             if not text.startswith(SECRET):
                 return text
             secret = self._secrets.resolve(app, text)
-            # Of `Bearer …` a server may well repeat the second word alone.
-            used.update((secret, secret.rpartition(" ")[2]))
+            used.add(secret)
             return secret
 
         return Connection(
@@ -152,7 +150,7 @@ class Connections:
             tuple(value(text) for text in server.args),
             {key: value(text) for key, text in server.env.items()},
             {key: value(text) for key, text in server.headers.items()},
-            frozenset(secret for secret in used if len(secret) >= MIN_REDACTED),
+            spellings(used),
         )
 
 
