@@ -14,6 +14,7 @@ from uhlp_core import events
 from uhlp_mcp.community import session, sessions
 from uhlp_state.model import McpPins
 
+SECRET = "s3cret-of-the-tests"
 TEXT = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 
 
@@ -152,6 +153,18 @@ async def test_the_operator_approves_with_a_commit_or_a_proposal(office: Office)
     assert uhlp.git("alpha", "rev-parse", "main") == made["commit"]
     shown = await asyncio.to_thread(uhlp, "mcp", "status", "alpha")
     assert shown.output.startswith("fault\tprogram\tready\t")
+
+
+async def test_no_secret_gets_into_what_is_approved(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UHLP_SECRET_ALPHA__DB", SECRET)
+    pins = await approve(office, args=["--describe", "secret:db", "--tell", "secret:db"])
+    (echo,) = [tool for tool in pins if tool.name == "echo"]
+    assert (echo.title, echo.description) == ("***", "***")
+    assert (echo.input_schema["examples"], echo.input_schema["$defs"]) == (["***"], {"***": {"const": "***"}})
+    # Nor is a tool offered whose very name is the secret.
+    listed = json.dumps(await office.rpc("a0", "tools/list"))
+    assert SECRET not in listed + json.dumps([tool.to_json() for tool in pins])
+    assert await call(office, "echo", text="x") == "x"
 
 
 @pytest.mark.parametrize("page", [100_000, 150])

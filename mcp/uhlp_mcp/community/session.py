@@ -19,6 +19,7 @@ from uhlp_mcp.community.connection import Connection
 from uhlp_mcp.community.errors import ServerFailed, ServerUnavailable
 from uhlp_mcp.community.stdio import StdioTransport
 from uhlp_mcp.egress import Egress
+from uhlp_policies.chain import mapped
 from uhlp_state.model import PinnedTool, ToolAnnotations
 
 if TYPE_CHECKING:
@@ -187,8 +188,9 @@ class Session:
             self.tools = await self._list(client)
 
     async def _list(self, client: "Client") -> dict[str, PinnedTool]:
-        """What the server says of its tools; one that could not be approved is left out.
+        """What the server says of its tools, without secrets: it goes into Git and to models.
 
+        A tool that could not be approved is left out, such as one with a secret in its name.
         Raises ServerFailed for more tools than can be approved, and what the SDK raises.
         """
         from mcp.shared.exceptions import MCPError
@@ -208,7 +210,8 @@ class Session:
                 raise ServerFailed(why)
             for tool in page.tools:
                 with contextlib.suppress(ValidationError):
-                    found[tool.name] = _as_pinned(tool)
+                    pinned = _as_pinned(tool).to_json()
+                    found[tool.name] = PinnedTool.model_validate(mapped(pinned, self.connection.redacted))
             cursor = page.next_cursor
             if cursor is None:
                 break

@@ -2,7 +2,8 @@
 
 The standard library only, so that it starts at once and can break the protocol.
 
-    python fault_server.py [--slow SECONDS] [--describe TEXT] [--die TEXT] [--more TOOLS] [--page TOOLS]
+    python fault_server.py [--slow SECONDS] [--describe TEXT] [--tell TEXT] [--die TEXT] [--more TOOLS]
+                           [--page TOOLS]
 """
 
 import json
@@ -39,6 +40,9 @@ def tools() -> list[dict[str, Any]]:
         "inputSchema": text,
         "annotations": {"readOnlyHint": True, "openWorldHint": False},
     }
+    if told := OPTIONS.get("--tell"):
+        echo |= {"title": told, "inputSchema": {**text, "examples": [told], "$defs": {told: {"const": told}}}}
+        plain.append({"name": told, "inputSchema": ANY})
     many = [{"name": f"more{number}", "inputSchema": ANY} for number in range(int(OPTIONS.get("--more", 0)))]
     return [echo, *plain, *many]
 
