@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import re2
 
+from uhlp_state import credentials
 from uhlp_state.model.policies import Detector
 
 Span = tuple[int, int]
@@ -97,21 +98,5 @@ _FORMS = {
         _is_phone,
         r"(?:\+|00|0|\(0)[0-9](?:[ ()./-]{0,2}[0-9]){6}",
     ),
-    Detector.KEY: _Form(
-        # RE2, since these may be as long as a text: its time is linear whatever the text.
-        re2.compile(
-            r"-----BEGIN [A-Z ]*PRIVATE KEY-----[A-Za-z0-9+/=\s:,-]*"
-            r"|\b[spr]k[-_][A-Za-z0-9_-]{16,}"
-            r"|\bgh[pousr]_[A-Za-z0-9]{36,}|\bgithub_pat_[A-Za-z0-9_]{22,}|\bglpat-[A-Za-z0-9_-]{20,}"
-            r"|\bxox[abeoprs]-[A-Za-z0-9-]{10,}"
-            r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bAIza[A-Za-z0-9_-]{35}"
-            r"|\bhv[sb]\.[A-Za-z0-9_-]{20,}"
-            r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"
-            r"|(?i:\bbearer\s+[A-Za-z0-9._~+/-]{20,}=*)"
-            r"|\$argon2(?:id|i|d)\$[A-Za-z0-9$=,+/]{20,}"
-        ),
-        _always,
-        r"-----BEGIN|[spr]k[-_]|gh[pousr]_|github_pat|glpat|xox|AKIA|ASIA|AIza|hv[sb]\.|eyJ"
-        r"|[Bb][Ee][Aa][Rr][Ee][Rr]|\$argon2",
-    ),
+    Detector.KEY: _Form(credentials.FORMS, _always, credentials.FORMS_HINT),
 }

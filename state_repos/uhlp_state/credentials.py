@@ -1,0 +1,58 @@
+"""How credentials look that are written out: by their own form, or by the name that stands before them.
+
+No proof that a text holds none: a password without a name looks like any other word.
+"""
+
+import re
+
+import re2
+
+FORMS = re2.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----[A-Za-z0-9+/=\s:,-]*"
+    r"|\b[spr]k[-_][A-Za-z0-9_-]{16,}"
+    r"|\bgh[pousr]_[A-Za-z0-9]{36,}|\bgithub_pat_[A-Za-z0-9_]{22,}|\bglpat-[A-Za-z0-9_-]{20,}"
+    r"|\bxox[abeoprs]-[A-Za-z0-9-]{10,}"
+    r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bAIza[A-Za-z0-9_-]{35}"
+    r"|\bhv[sb]\.[A-Za-z0-9_-]{20,}"
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"
+    r"|(?i:\bbearer\s+[A-Za-z0-9._~+/-]{20,}=*)"
+    r"|\$argon2(?:id|i|d)\$[A-Za-z0-9$=,+/]{20,}"
+)
+"""Keys and tokens that are known by their form. On RE2, since they may be as long as a text: it is linear."""
+
+FORMS_HINT = (
+    r"-----BEGIN|[spr]k[-_]|gh[pousr]_|github_pat|glpat|xox|AKIA|ASIA|AIza|hv[sb]\.|eyJ"
+    r"|[Bb][Ee][Aa][Rr][Ee][Rr]|\$argon2"
+)
+"""What occurs in each of `FORMS`; quicker to search for."""
+
+_FIELD = re.compile(
+    r"auth|cookie|token|secret|passw|credential|api[-_]?key|access[-_]?key|private[-_]?key", re.IGNORECASE
+)
+
+# By its end: `--token` is followed by one, `--token-file`, `--max-tokens` and `--no-password` are not.
+_NAME = (
+    r"(?!-*no[-_])[\w.-]*(?:token|secret|password|passwd|passphrase|pwd|credentials?|authorization|cookie"
+    r"|api[-_]?key|access[-_]?key|private[-_]?key|secret[-_]?key)"
+)
+
+_OPTION = re.compile(rf"--?{_NAME}", re.IGNORECASE)
+
+_NAMED = re.compile(rf"(?<![\w.-]){_NAME}[\"']?\s*[=:]\s*[\"']?(?=[^\s\"'&;,])", re.IGNORECASE)
+
+_PASSWORD_IN_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
+
+
+def is_field(name: str) -> bool:
+    """Whether this is the name of a header or a variable that holds a credential."""
+    return _FIELD.search(name) is not None
+
+
+def is_option(argument: str) -> bool:
+    """Whether the argument after this one is a credential."""
+    return _OPTION.fullmatch(argument) is not None
+
+
+def are_in(text: str) -> bool:
+    """Whether a credential is written out: a token or key, a URL's password, or `password=…` and its like."""
+    return any(pattern.search(text) is not None for pattern in (FORMS, _PASSWORD_IN_URL, _NAMED))
