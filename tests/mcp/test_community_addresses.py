@@ -1,5 +1,6 @@
 """Servers of others at an address: where calls go, what goes with them; servers that register themselves."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -158,6 +159,23 @@ async def test_a_server_registers_itself_where_the_app_lets_it(office: Office) -
         )
         assert (await register(office, token, url=url))[0] == 200
         assert json.loads(await text(office, "sums.headers"))["host"] == url.split("/")[2]
+
+
+async def test_no_secret_is_sent_to_who_registers(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever holds a key for registering would choose where it goes. As served before a push was refused."""
+    monkeypatch.setenv("UHLP_SECRET_ALPHA__UPSTREAM", SECRET)
+    key = {"keyHash": HASHER.hash("k3y"), "permissions": ["mcp:register"]}
+    headers = {"Authorization": "secret:upstream"}
+    await serve(office, "sums", {"register": True, "headers": headers}, keys_of_api=[key])
+    callers: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: callers.append(writer), "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+        assert (await register(office, "k3y", url=url))[0] == 200
+        status, told = await ask(office, "POST", "/look/alpha/sums")
+    assert (status, told["code"]) == (409, "MCP_SERVER_UNAVAILABLE")
+    assert "whoever may register it would be sent the secrets in its `headers`; remove them" in told["detail"]
+    assert callers == []
 
 
 async def refuses(office: Office) -> bool:

@@ -92,6 +92,9 @@ def test_tools_are_offered_by_name(filters: str, offered: list[str]) -> None:
         (f"{{clock: {{url: 'https://a.example/?q={TOKEN}'}}}}", "SECRET_IN_CONFIG"),
         ("{clock: {url: 'https://a.example/?a=b&api_key=hunter2'}}", "SECRET_IN_CONFIG"),
         ("{clock: {command: time, env: {DB_PASSWORD: 'secret:../x'}}}", "BAD_VALUE"),
+        ("{clock: {register: true, headers: {Authorization: 'secret:clock'}}}", "BAD_VALUE"),
+        ("{clock: {register: true, env: {DB_PASSWORD: 'secret:db'}}}", "BAD_VALUE"),
+        ("{clock: {register: true, args: ['secret:db']}}", "BAD_VALUE"),
         ("{../clock: {command: time}}", "BAD_VALUE"),
     ],
 )
@@ -110,6 +113,7 @@ def test_mistakes(servers: str, code: str) -> None:
         "command: time, args: [--password, --verbose, '--password=', --author=ada, --tokenizer=words]",
         "command: time, args: ['https://a.example/tokens?next=2', 'host=db user=ada', '--at=12:30']",
         "command: time, env: {MODE: 'secretly, with a token of thanks'}",
+        "register: true, headers: {X-Mode: fast}",
         "url: 'https://a.example/mcp?tokens=2', headers: {X-Mode: fast, Cookie: 'secret:cookie'}",
     ],
 )

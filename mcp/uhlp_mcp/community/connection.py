@@ -87,17 +87,23 @@ class Connections:
         self._registrations = registrations
 
     async def connection(self, snapshot: AppSnapshot, deployment: str, name: str) -> Connection:
-        """Raises ServerUnavailable where nobody has registered, or the app sets a variable that it may not,
-        and what `SecretStore.resolve` raises.
+        """Raises ServerUnavailable where nobody has registered, or the app sets a variable that it may not or
+        sends secrets to who registers, and what `SecretStore.resolve` raises.
         """
         server = snapshot.definition.mcp_servers[name]
         program = snapshot.mcp_programs[server.command] if server.command is not None else None
-        # Checked at the push, too; what is served may be older than the operator's word, or this check.
+        # Both are checked at the push, too; what is served may be older than that.
         if program is not None and (wrong := program.not_settable(server)):
             raise ServerUnavailable(
                 f"the MCP server {name} of {deployment} cannot be used: the platform lets no app set "
                 f"{', '.join(wrong)} for it; remove that from its `env`, or have it added to "
                 f"allowedMcpServers.{server.command}.env in the platform's state/platform.yaml"
+            )
+        if server.registers and _has_secrets(server):
+            raise ServerUnavailable(
+                f"the MCP server {name} of {deployment} cannot be used: whoever may register it would be "
+                "sent the secrets in its `headers`; remove them, or give it a `url` in place of "
+                "`register: true`"
             )
         if Deployment.parse(deployment).is_proposal and _has_secrets(server):
             await self._check_reviewed(deployment, name, server)

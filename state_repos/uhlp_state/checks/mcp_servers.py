@@ -90,6 +90,10 @@ def _check_values(files: Files, definition: Part[AppDefinition], base: YamlPath,
                 files.problems.append(
                     definition.problem((*base, *place), Code.BAD_VALUE, str(error), _WRONG_SECRET)
                 )
+            if server.registers and place[0] == "headers":
+                message = "whoever may register this server would be sent the secret"
+                remedy = "remove it, or give the server a `url` in place of `register: true`"
+                files.problems.append(definition.problem((*base, *place), Code.BAD_VALUE, message, remedy))
         elif credentials.are_in(value) or _is_named(server, place):
             message = "this looks like a credential, and a repo keeps it for ever"
             files.problems.append(
