@@ -17,6 +17,7 @@ from uhlp_mcp.community import sessions
 from uhlp_mcp.community.stdio import user_of
 
 SECRET = "s3cret-of-the-tests"
+DIGITS = "73519264"
 LONG = "".join(f"{number:03}" for number in range(133))
 WIDE = "".join(f"ü{number:03}" for number in range(100))
 
@@ -82,6 +83,25 @@ async def test_a_secret_is_in_no_error_event_or_listing(
     seen = [told, failed, caplog.text, json.dumps(await status(office)), json.dumps(await names(office))]
     seen += [event.message for _, event in await events.history(office.redis, "alpha")]
     assert not [text for text in seen if SECRET in text]
+
+
+async def test_a_secret_is_in_no_answer_of_any_kind(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UHLP_SECRET_ALPHA__DB", DIGITS)
+    await approve(office, env={"DB_PASSWORD": "secret:db"})
+    assert await refused(office, "refuse", say=f"{DIGITS} is wrong") == "TOOL_FAILED: *** is wrong"
+    assert await refused(office, "fail", say=f"{DIGITS} is wrong") == (
+        "MCP_SERVER_FAILED: the MCP server fault of alpha refused the call: *** is wrong"
+    )
+    said = {"text": f"is {DIGITS}", DIGITS: "key", "number": int(DIGITS), "list": [float(DIGITS), True, 1]}
+    params = {"name": "community.fault.structured", "arguments": {"content": said}}
+    answer = await office.rpc("a0", "tools/call", params)
+    assert answer["result"]["structuredContent"] == {
+        "text": "is ***",
+        "***": "key",
+        "number": "***",
+        "list": ["***.0", True, 1],
+    }
+    assert DIGITS not in json.dumps(answer)
 
 
 @pytest.mark.parametrize(

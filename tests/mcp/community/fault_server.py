@@ -109,6 +109,14 @@ def fill(given: dict[str, Any]) -> dict[str, Any]:
     return told("filled")
 
 
+def fail(given: dict[str, Any]) -> dict[str, Any]:
+    raise Refused(given["say"])
+
+
+class Refused(Exception):
+    """Answered with an error of JSON-RPC in place of a result."""
+
+
 DOINGS: dict[str, Any] = {
     "echo": lambda given: told(given["text"]),
     "look": look,
@@ -121,6 +129,9 @@ DOINGS: dict[str, Any] = {
     "fill": fill,
     "listings": lambda given: told(str(listings)),
     "blocks": lambda given: {"content": given["content"]},
+    "structured": lambda given: told("{}", structuredContent=given["content"]),
+    "fail": fail,
+    "ignore": lambda given: None,
     "huge": lambda given: told("x" * (5 << 20)),
     "wrong": lambda given: told("{}", structuredContent={"n": "many"}),
     "endless": lambda given: told("{}", structuredContent={"n": "a" * 60 + "!"}),
@@ -128,9 +139,9 @@ DOINGS: dict[str, Any] = {
 }
 
 
-def answer(message: dict[str, Any]) -> dict[str, Any] | None:
+def answer(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
+    """The result; None where it gives no answer at all. Raises Refused."""
     global listings
-    method, params = message["method"], message.get("params", {})
     if method == "initialize":
         return {
             "protocolVersion": "2025-11-25",
@@ -145,9 +156,15 @@ def answer(message: dict[str, Any]) -> dict[str, Any] | None:
         more = {"nextCursor": str(start + size)} if start + size < len(found) else {}
         return {"tools": found[start : start + size], **more}
     if method == "tools/call":
-        result: dict[str, Any] = DOINGS[params["name"]](params.get("arguments", {}))
+        result: dict[str, Any] | None = DOINGS[params["name"]](params.get("arguments", {}))
         return result
-    return None
+    raise Refused("no such method")
+
+
+def note(what: str, request: int) -> None:
+    """In its own folder, for tests to read."""
+    with open("noted", "a") as file:
+        file.write(f"{what} {request}\n")
 
 
 def main() -> None:
@@ -156,13 +173,20 @@ def main() -> None:
     time.sleep(float(OPTIONS.get("--slow", 0)))
     for line in sys.stdin:
         message = json.loads(line)
-        if "id" not in message or "method" not in message:
+        method, params = message.get("method"), message.get("params", {})
+        if method == "notifications/cancelled":
+            note("cancelled", params["requestId"])
+        if "id" not in message or method is None:
             continue
-        result = answer(message)
-        if result is None:
-            say({"id": message["id"], "error": {"code": -32601, "message": "no such method"}})
+        if method == "tools/call":
+            note("called", message["id"])
+        try:
+            result = answer(method, params)
+        except Refused as error:
+            say({"id": message["id"], "error": {"code": -32601, "message": str(error)}})
         else:
-            say({"id": message["id"], "result": result})
+            if result is not None:
+                say({"id": message["id"], "result": result})
 
 
 main()
