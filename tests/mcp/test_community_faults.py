@@ -48,6 +48,9 @@ async def test_who_cannot_start_is_left_alone_longer_each_time(
     assert again["code"] == "MCP_SERVER_UNAVAILABLE"
     # Nobody tried: the pause would be the longest then, of a minute.
     assert (await status(office))["retryAfter"] <= told["retryAfter"]
+    # A change may be what mends it.
+    await approve(office, args=["--die-not", "x"])
+    assert await call(office, "echo", text="x") == "x"
 
 
 async def test_a_server_that_hangs_is_given_up_and_replaced(office: Office) -> None:
