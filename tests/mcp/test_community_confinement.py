@@ -58,6 +58,39 @@ async def test_it_sees_nothing_of_the_platform(office: Office, monkeypatch: pyte
     assert set(found["processes"]) <= {pid, *descendants(pid)}
 
 
+async def test_two_servers_of_one_app_are_strangers(office: Office) -> None:
+    definition = {
+        "commit": "c" * 40,
+        "mcpServers": {"one": {"command": "fault"}, "two": {"command": "fault"}},
+        "mcp_programs": {"fault": PROGRAM},
+    }
+    await office.publish("alpha", **definition)
+    pins = await community.look(office, "one")
+    await office.publish("alpha", **definition | {"commit": "d" * 40, "mcp_pins": {"one": pins, "two": pins}})
+    assert [await community.text(office, f"{name}.keep") for name in ("one", "two")] == ["1", "1"]
+    folder = office.settings.home.mcp_servers / "alpha"
+    users = []
+    for name, other in (("one", "two"), ("two", "one")):
+        paths = [str(folder / name), str(folder / other)]
+        found = json.loads(await community.text(office, f"{name}.look", paths=paths))
+        users.append(found["uid"])
+        assert set(found[paths[0]]) == {"kept", "noted"}
+        assert found[paths[1]] == "No such file or directory"
+    if os.geteuid() == 0:
+        assert users == [user_of("alpha", "one"), user_of("alpha", "two")]
+        assert len({*users, 0}) == 3
+
+
+async def test_a_server_has_no_more_memory_and_processes_than_it_is_given(office: Office) -> None:
+    small = PROGRAM.model_copy(update={"memory_limit": "64M", "max_processes": 8})
+    await community.approve(office, "fault", {"command": "fault"}, small)
+    assert await call(office, "allocate", bytes=16 << 20) == str(16 << 20)
+    assert await call(office, "allocate", bytes=64 << 20) == "no memory"
+    # It is one of the eight itself.
+    assert 0 < int(await call(office, "fork", processes=100)) < 8
+    assert await call(office, "echo", text="x") == "x"
+
+
 @pytest.mark.parametrize("name", ["LD_PRELOAD", "NODE_OPTIONS", "PYTHONPATH", "PATH", "HOME", "TMPDIR"])
 async def test_a_variable_that_the_operator_did_not_name_starts_nothing(office: Office, name: str) -> None:
     # As served before a push was refused for it.

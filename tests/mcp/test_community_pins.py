@@ -136,7 +136,7 @@ async def test_the_operator_approves_with_a_commit_or_a_proposal(office: Office)
     await asyncio.to_thread(uhlp, "app", "create", "alpha")
     await serve(office)
     made = await asyncio.to_thread(uhlp.json, "mcp", "pin", "alpha", "fault", "--yes")
-    assert (made["branch"], len(made["tools"])) == ("main", 18)
+    assert (made["branch"], len(made["tools"])) == ("main", 20)
     file = f"{made['commit']}:state/mcp_pins/fault.json"
     pinned = McpPins.model_validate_json(uhlp.git("alpha", "show", file)).tools
     assert pinned == await look(office)
@@ -172,7 +172,7 @@ async def test_more_tools_than_can_be_approved_are_refused_whole(office: Office,
     await serve(office, args=["--more", "40000", "--page", str(page)])
     code, told = await ask(office, "POST", "/look/alpha/fault")
     assert (code, told["code"]) == (409, "MCP_SERVER_UNAVAILABLE")
-    count = {100_000: 40_018, 150: 300}[page]
+    count = {100_000: 40_020, 150: 300}[page]
     assert f"cannot be used: it gave {count} tools, and at most 200 are taken" in told["detail"]
     assert await names(office) == []
 

@@ -339,6 +339,7 @@ def test_a_program_that_could_lead_elsewhere_is_refused(folder_of_root: Path) ->
     for mode, told in (
         (0o644, "is not a program"),
         (0o757, "changed by others"),
+        (0o775, "changed by others"),
         (0o4755, "change its user"),
     ):
         program.chmod(mode)

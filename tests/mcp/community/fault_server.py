@@ -109,6 +109,23 @@ def fill(given: dict[str, Any]) -> dict[str, Any]:
     return told("filled")
 
 
+def allocate(given: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return told(str(len(b"x" * given["bytes"])))
+    except MemoryError:
+        return told("no memory")
+
+
+def fork(given: dict[str, Any]) -> dict[str, Any]:
+    """Start processes until it may not, or has as many as were asked for."""
+    try:
+        while len(left) < given["processes"]:
+            left.append(subprocess.Popen(["/bin/sleep", "600"]))
+    except OSError:
+        pass
+    return told(str(len(left)))
+
+
 def fail(given: dict[str, Any]) -> dict[str, Any]:
     raise Refused(given["say"])
 
@@ -130,6 +147,8 @@ DOINGS: dict[str, Any] = {
     "listings": lambda given: told(str(listings)),
     "blocks": lambda given: {"content": given["content"]},
     "structured": lambda given: told("{}", structuredContent=given["content"]),
+    "allocate": allocate,
+    "fork": fork,
     "fail": fail,
     "ignore": lambda given: None,
     "huge": lambda given: told("x" * (5 << 20)),
