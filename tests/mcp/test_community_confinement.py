@@ -137,6 +137,21 @@ async def test_a_secret_is_in_no_answer_of_any_kind(office: Office, monkeypatch:
     assert DIGITS not in json.dumps(answer)
 
 
+async def test_a_result_that_is_none_is_refused_without_a_part_of_a_secret_in_it(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UHLP_SECRET_ALPHA__DB", LONG)
+    await approve(office, env={"DB_PASSWORD": "secret:db"})
+    for content in (LONG, [{"type": "text", "text": {"is": LONG}}], [{"type": "text", LONG: 1}]):
+        told = await refused(office, "blocks", content=content)
+        assert told.startswith("INVALID_OUTPUT: the MCP server fault of alpha gave a result against its own")
+        assert not [part for part in (LONG[:8], LONG[-8:]) if part in told]
+    assert await refused(office, "blocks", content=7) == (
+        "INVALID_OUTPUT: the MCP server fault of alpha gave a result against its own schema: "
+        "content: Input should be a valid list"
+    )
+
+
 @pytest.mark.parametrize(
     ("secret", "say", "told"),
     [

@@ -5,6 +5,7 @@ The SDK's scopes belong to the task that enters them; calls may come from any ot
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -42,6 +43,10 @@ MAX_PAGES = 20
 
 MAX_TEXT = 2000
 """Characters of a server's own error that are told."""
+
+
+# What the SDK logs quotes servers, which may repeat secrets.
+logging.getLogger("mcp").setLevel(logging.CRITICAL)
 
 
 class Session:
@@ -252,8 +257,19 @@ class Session:
         return self._shown(error)
 
     def _shown(self, error: BaseException) -> str:
+        from mcp.shared.exceptions import MCPError
+        from mcp.types import PARSE_ERROR
+
         error = _innermost(error)
-        text = str(error) if isinstance(error, UhlpError) or str(error) else type(error).__name__
+        if isinstance(error, ValidationError):
+            # Without what it found wrong: cut in its middle, that may show the halves of a secret.
+            found = error.errors(include_input=False, include_context=False)
+            text = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)
+        elif isinstance(error, MCPError) and error.code == PARSE_ERROR:
+            # The text is that of such an error again.
+            text = "it gave what is no message of the protocol"
+        else:
+            text = str(error) or type(error).__name__
         return self.connection.redacted(text)[:MAX_TEXT]
 
     def _unavailable(self, why: str) -> ServerUnavailable:

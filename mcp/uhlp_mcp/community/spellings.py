@@ -10,7 +10,7 @@ MIN_REDACTED = 4
 
 _USER_IN_URL = re.compile(r"://([^/?#\s]*)@")
 
-_KEPT_BY_BROWSERS = "!'()*~"
+_KEPT_BY_BROWSERS = "!'()*"
 """What `encodeURIComponent` leaves as it is, besides what Python's `quote` does."""
 
 
