@@ -110,7 +110,8 @@ def test_mistakes(servers: str, code: str) -> None:
     [
         "command: time, args: [--token, 'secret:clock', --password, 'secret:db', plain]",
         "command: time, args: [--token-file, /run/token, --max-tokens, '100', --no-password, plain]",
-        "command: time, args: [--password, --verbose, '--password=', --author=ada, --tokenizer=words]",
+        "command: time, args: [--password, --verbose, --token, '', '--password=']",
+        "command: time, args: [--author=ada, --author, ada, --tokenizer=words]",
         "command: time, args: ['https://a.example/tokens?next=2', 'host=db user=ada', '--at=12:30']",
         "command: time, env: {MODE: 'secretly, with a token of thanks'}",
         "register: true, headers: {X-Mode: fast}",

@@ -111,8 +111,8 @@ def _is_named(server: McpServer, place: tuple[str, str | int]) -> bool:
         case _, str(name):
             return credentials.is_field(name)
         case "args", int(position) if position > 0:
-            follows = not server.args[position].startswith("-")
-            return follows and credentials.is_option(server.args[position - 1])
+            option, value = server.args[position - 1 : position + 1]
+            return value != "" and not value.startswith("-") and credentials.is_option(option)
     return False
 
 
