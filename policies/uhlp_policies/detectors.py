@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import re2
 
+from uhlp_state import credentials
 from uhlp_state.model.policies import Detector
 
 Span = tuple[int, int]
@@ -102,13 +103,10 @@ def _matches(pattern: re.Pattern[str], is_one: Callable[[str], bool] | None = No
     return find
 
 
-_ESCAPE = r"\\[bfnrt]|\\u[0-9A-Fa-f]{4}"
-"""A control or other character as JSON has it, whose last letter or digit is no part of what follows."""
-
 _AFTER_ESCAPE = r"(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4})"
 """For patterns of `re` of which no match can begin with the last letter of an escape."""
 
-_DIGITS = re2.compile(rf"(?:{_ESCAPE})?((?:[0-9][ -]?){{{CARD_DIGITS.start - 1},}}[0-9])")
+_DIGITS = re2.compile(rf"(?:{credentials.ESCAPE})?((?:[0-9][ -]?){{{CARD_DIGITS.start - 1},}}[0-9])")
 """Groups of digits with single separators, as many as follow one another."""
 
 _ISSUERS = ("22", "23", "24", "25", "26", "27", "3", "4", "5", "6", "81", "97")
@@ -177,8 +175,6 @@ def _is_phone(text: str) -> bool:
     return 8 <= sum(char.isdecimal() for char in text) <= 15
 
 
-_PRIVATE_KEY = "[A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"
-
 _FORMS = {
     Detector.CARD: _Form(_cards, rf"(?:[0-9][ -]?){{{CARD_DIGITS.start}}}"),
     Detector.IBAN: _Form(
@@ -196,7 +192,7 @@ _FORMS = {
     Detector.EMAIL: _Form(
         _matches(
             re.compile(
-                rf"(?:{_ESCAPE}|(?<![A-Za-z0-9._%+-]))"
+                rf"(?:{credentials.ESCAPE}|(?<![A-Za-z0-9._%+-]))"
                 r"([A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24})(?![A-Za-z0-9])",
                 re.ASCII,
             )
@@ -215,24 +211,5 @@ _FORMS = {
         ),
         r"(?:\+|00|0|\(0)[0-9](?:[ ()./-]{0,2}[0-9]){6}",
     ),
-    Detector.KEY: _Form(
-        _matches(
-            # RE2, since these may be as long as a text: its time is linear whatever the text.
-            re2.compile(
-                # Whatever stands between the lines, be it JSON or a quotation; without its end, all the rest.
-                rf"(-----BEGIN {_PRIVATE_KEY}(?s:.*?)(?:-----END {_PRIVATE_KEY}|\z)"
-                r"|\$argon2(?:id|i|d)\$[A-Za-z0-9$=,+/]{20,})"
-                rf"|(?:^|[^A-Za-z0-9]|{_ESCAPE})"
-                r"([spr]k[-_][A-Za-z0-9_-]{16,}"
-                r"|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{20,}"
-                r"|xox[abeoprs]-[A-Za-z0-9-]{10,}"
-                r"|(?:AKIA|ASIA)[A-Z0-9]{16}(?:\b|_)|AIza[A-Za-z0-9_-]{35}"
-                r"|hv[sb]\.[A-Za-z0-9_-]{20,}"
-                r"|eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"
-                r"|(?i:bearer\s+[A-Za-z0-9._~+/-]{20,}=*))"
-            )
-        ),
-        r"-----BEGIN|[spr]k[-_]|gh[pousr]_|github_pat|glpat|xox|AKIA|ASIA|AIza|hv[sb]\.|eyJ"
-        r"|[Bb][Ee][Aa][Rr][Ee][Rr]|\$argon2",
-    ),
+    Detector.KEY: _Form(_matches(credentials.FORMS), credentials.FORMS_HINT),
 }

@@ -1,5 +1,6 @@
 """Servers of others at an address: where calls go, what goes with them; servers that register themselves."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -84,19 +85,27 @@ async def test_where_nobody_may_be_called_nobody_is() -> None:
         (web.Response(status=307, headers={"Location": "http://127.0.0.1:1/mcp"}), "redirect"),
         (web.Response(status=302, headers={"Location": "/other"}), "redirect"),
         (web.Response(status=500, text=SECRET), "cannot be used"),
+        (web.Response(text=SECRET * 9, content_type="application/json"), "no message of the protocol"),
+        (web.Response(text=f"data: {SECRET * 9}\n\n", content_type="text/event-stream"), "cannot be used"),
         (web.Response(body=b"x" * (5 << 20), content_type="application/json"), "cannot be used"),
     ],
 )
 async def test_what_is_no_server_is_no_session(
-    office: Office, monkeypatch: pytest.MonkeyPatch, response: web.Response, told: str
+    office: Office,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    response: web.Response,
+    told: str,
 ) -> None:
+    caplog.set_level("DEBUG")
     monkeypatch.setenv("UHLP_SECRET_ALPHA__UPSTREAM", SECRET)
     async with answering(response) as url:
         await serve(office, "odd", {"url": url, "headers": {"Authorization": "secret:upstream"}})
         status, answer = await ask(office, "POST", "/look/alpha/odd")
     assert (status, answer["code"]) == (409, "MCP_SERVER_UNAVAILABLE")
     assert told in answer["detail"]
-    assert SECRET not in json.dumps(answer)
+    # Nor a part of it, from a text that was cut.
+    assert not [part for part in ("s3cret", "of-the-tests") if part in json.dumps(answer) + caplog.text]
 
 
 async def test_a_proposal_gives_secrets_to_no_server_of_its_own(
@@ -158,6 +167,23 @@ async def test_a_server_registers_itself_where_the_app_lets_it(office: Office) -
         )
         assert (await register(office, token, url=url))[0] == 200
         assert json.loads(await text(office, "sums.headers"))["host"] == url.split("/")[2]
+
+
+async def test_no_secret_is_sent_to_who_registers(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever holds a key for registering would choose where it goes. As served before a push was refused."""
+    monkeypatch.setenv("UHLP_SECRET_ALPHA__UPSTREAM", SECRET)
+    key = {"keyHash": HASHER.hash("k3y"), "permissions": ["mcp:register"]}
+    headers = {"Authorization": "secret:upstream"}
+    await serve(office, "sums", {"register": True, "headers": headers}, keys_of_api=[key])
+    callers: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: callers.append(writer), "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+        assert (await register(office, "k3y", url=url))[0] == 200
+        status, told = await ask(office, "POST", "/look/alpha/sums")
+    assert (status, told["code"]) == (409, "MCP_SERVER_UNAVAILABLE")
+    assert "whoever may register it would be sent the secrets in its `headers`; remove them" in told["detail"]
+    assert callers == []
 
 
 async def refuses(office: Office) -> bool:

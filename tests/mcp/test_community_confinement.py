@@ -17,6 +17,7 @@ from uhlp_mcp.community import sessions
 from uhlp_mcp.community.stdio import user_of
 
 SECRET = "s3cret-of-the-tests"
+DIGITS = "73519264"
 LONG = "".join(f"{number:03}" for number in range(133))
 WIDE = "".join(f"ü{number:03}" for number in range(100))
 
@@ -57,6 +58,39 @@ async def test_it_sees_nothing_of_the_platform(office: Office, monkeypatch: pyte
     assert set(found["processes"]) <= {pid, *descendants(pid)}
 
 
+async def test_two_servers_of_one_app_are_strangers(office: Office) -> None:
+    definition = {
+        "commit": "c" * 40,
+        "mcpServers": {"one": {"command": "fault"}, "two": {"command": "fault"}},
+        "mcp_programs": {"fault": PROGRAM},
+    }
+    await office.publish("alpha", **definition)
+    pins = await community.look(office, "one")
+    await office.publish("alpha", **definition | {"commit": "d" * 40, "mcp_pins": {"one": pins, "two": pins}})
+    assert [await community.text(office, f"{name}.keep") for name in ("one", "two")] == ["1", "1"]
+    folder = office.settings.home.mcp_servers / "alpha"
+    users = []
+    for name, other in (("one", "two"), ("two", "one")):
+        paths = [str(folder / name), str(folder / other)]
+        found = json.loads(await community.text(office, f"{name}.look", paths=paths))
+        users.append(found["uid"])
+        assert set(found[paths[0]]) == {"kept", "noted"}
+        assert isinstance(found[paths[1]], str)  # Why it is not to be seen.
+    if os.geteuid() == 0:
+        assert users == [user_of("alpha", "one"), user_of("alpha", "two")]
+        assert len({*users, 0}) == 3
+
+
+async def test_a_server_has_no_more_memory_and_processes_than_it_is_given(office: Office) -> None:
+    small = PROGRAM.model_copy(update={"memory_limit": "64M", "max_processes": 8})
+    await community.approve(office, "fault", {"command": "fault"}, small)
+    assert await call(office, "allocate", bytes=16 << 20) == str(16 << 20)
+    assert await call(office, "allocate", bytes=64 << 20) == "no memory"
+    # It is one of the eight itself.
+    assert 0 < int(await call(office, "fork", processes=100)) < 8
+    assert await call(office, "echo", text="x") == "x"
+
+
 @pytest.mark.parametrize("name", ["LD_PRELOAD", "NODE_OPTIONS", "PYTHONPATH", "PATH", "HOME", "TMPDIR"])
 async def test_a_variable_that_the_operator_did_not_name_starts_nothing(office: Office, name: str) -> None:
     # As served before a push was refused for it.
@@ -82,6 +116,40 @@ async def test_a_secret_is_in_no_error_event_or_listing(
     seen = [told, failed, caplog.text, json.dumps(await status(office)), json.dumps(await names(office))]
     seen += [event.message for _, event in await events.history(office.redis, "alpha")]
     assert not [text for text in seen if SECRET in text]
+
+
+async def test_a_secret_is_in_no_answer_of_any_kind(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UHLP_SECRET_ALPHA__DB", DIGITS)
+    await approve(office, env={"DB_PASSWORD": "secret:db"})
+    assert await refused(office, "refuse", say=f"{DIGITS} is wrong") == "TOOL_FAILED: *** is wrong"
+    assert await refused(office, "fail", say=f"{DIGITS} is wrong") == (
+        "MCP_SERVER_FAILED: the MCP server fault of alpha refused the call: *** is wrong"
+    )
+    said = {"text": f"is {DIGITS}", DIGITS: "key", "number": int(DIGITS), "list": [float(DIGITS), True, 1]}
+    params = {"name": "community.fault.structured", "arguments": {"content": said}}
+    answer = await office.rpc("a0", "tools/call", params)
+    assert answer["result"]["structuredContent"] == {
+        "text": "is ***",
+        "***": "key",
+        "number": "***",
+        "list": ["***.0", True, 1],
+    }
+    assert DIGITS not in json.dumps(answer)
+
+
+async def test_a_result_that_is_none_is_refused_without_a_part_of_a_secret_in_it(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UHLP_SECRET_ALPHA__DB", LONG)
+    await approve(office, env={"DB_PASSWORD": "secret:db"})
+    for content in (LONG, [{"type": "text", "text": {"is": LONG}}], [{"type": "text", LONG: 1}]):
+        told = await refused(office, "blocks", content=content)
+        assert told.startswith("INVALID_OUTPUT: the MCP server fault of alpha gave a result against its own")
+        assert not [part for part in (LONG[:8], LONG[-8:]) if part in told]
+    assert await refused(office, "blocks", content=7) == (
+        "INVALID_OUTPUT: the MCP server fault of alpha gave a result against its own schema: "
+        "content: Input should be a valid list"
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,46 +14,43 @@ from support.waiting import eventually
 from uhlp_mcp.community import session, sessions
 
 
-async def test_a_crash_ends_the_call_and_the_next_one_finds_a_new_server(office: Office) -> None:
+async def test_a_crash_ends_the_call_and_the_next_one_finds_a_new_server(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "FIRST_PAUSE_SECONDS", 0.0)
     await approve(office)
     assert (await refused(office, "crash")).startswith("MCP_SERVER_ENDED")
-    told = await refused(office, "echo", text="x")
-    assert told.startswith("MCP_SERVER_UNAVAILABLE")
-    assert "it is tried again in 0." in told
-
-    async def back() -> bool:
-        answer = await office.rpc(
-            "a0", "tools/call", {"name": "community.fault.echo", "arguments": {"text": "x"}}
-        )
-        return answer["result"]["isError"] is False
-
-    await eventually(back, "it runs again")
+    assert await call(office, "echo", text="x") == "x"
     pid = (await status(office))["pid"]
     os.kill(pid, signal.SIGKILL)
     await eventually(lambda: not alive(pid), "it is gone")
-    await eventually(back, "it runs again")
+    await eventually(lambda: works(office), "it runs again")
+    monkeypatch.setattr(sessions, "FIRST_PAUSE_SECONDS", 60.0)
+    assert (await refused(office, "crash")).startswith("MCP_SERVER_ENDED")
+    told = await refused(office, "echo", text="x")
+    assert told.startswith("MCP_SERVER_UNAVAILABLE")
+    assert "it is tried again in " in told
 
 
-async def test_who_cannot_start_is_left_alone_longer_each_time(office: Office) -> None:
+async def test_who_cannot_start_is_left_alone_longer_each_time(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await serve(office, args=["--die", "x"])
-    waits = []
-    for _ in range(3):
-        await eventually(lambda: tried_anew(office, waits), "it was tried again")
-    assert waits == sorted(waits)
-    assert waits[-1] > 1.0
+    # The third pause is four times the first, which is of nothing until then: so nobody waits.
+    for first in (0.0, 0.0, 10.0):
+        monkeypatch.setattr(sessions, "FIRST_PAUSE_SECONDS", first)
+        assert "cannot start with x" in (await ask(office, "POST", "/look/alpha/fault"))[1]["detail"]
     told = await status(office)
     assert told["state"] == "failed"
     assert "cannot start with x" in told["error"]
-
-
-async def tried_anew(office: Office, waits: list[float]) -> bool:
-    """Whether this look started the server; then how long it is left alone now."""
-    before = (await status(office))["retryAfter"]
-    if before is not None:
-        return False
-    await ask(office, "POST", "/look/alpha/fault")
-    waits.append((await status(office))["retryAfter"])
-    return True
+    assert 20.0 < told["retryAfter"] <= 40.0
+    _, again = await ask(office, "POST", "/look/alpha/fault")
+    assert again["code"] == "MCP_SERVER_UNAVAILABLE"
+    # Nobody tried: the pause would be the longest then, of a minute.
+    assert (await status(office))["retryAfter"] <= told["retryAfter"]
+    # A change may be what mends it.
+    await approve(office, args=["--die-not", "x"])
+    assert await call(office, "echo", text="x") == "x"
 
 
 async def test_a_server_that_hangs_is_given_up_and_replaced(office: Office) -> None:
@@ -134,15 +131,22 @@ async def test_nothing_of_an_idle_server_is_left(office: Office, monkeypatch: py
 
 async def test_a_call_is_cancelled_with_its_client(office: Office) -> None:
     await approve(office, timeoutSeconds=600)
-    hanging = asyncio.create_task(office.rpc("a0", "tools/call", {"name": "community.fault.hang"}))
-    other = asyncio.create_task(office.rpc("a0", "tools/call", {"name": "community.fault.hang"}))
-    await asyncio.wait((hanging, other), timeout=0.05)
-    hanging.cancel()
-    other.cancel()
-    await asyncio.gather(hanging, other, return_exceptions=True)
-    # The daemon lives on, and a new version of the server is not held up by what hangs.
-    await approve(office, args=["--slow", "0"])
+    params = {"name": "community.fault.ignore"}
+    calls = [asyncio.create_task(office.rpc("a0", "tools/call", params)) for _ in range(2)]
+    await eventually(lambda: len(noted(office, "called")) == 2, "both calls are with the server")
+    calls[0].cancel()
+    await eventually(lambda: len(noted(office, "cancelled")) == 1, "it hears of the first")
+    calls[1].cancel()
+    await eventually(lambda: noted(office, "cancelled") == noted(office, "called"), "and of the second")
+    await asyncio.gather(*calls, return_exceptions=True)
     assert await call(office, "echo", text="x") == "x"
+
+
+def noted(office: Office, what: str) -> list[str]:
+    """The ids of calls that the server noted so, sorted."""
+    file = office.settings.home.mcp_servers / "alpha" / "fault" / "noted"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return sorted(line.removeprefix(f"{what} ") for line in lines if line.startswith(f"{what} "))
 
 
 async def test_a_server_that_fills_the_disk_is_ended(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:

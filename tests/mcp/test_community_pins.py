@@ -14,6 +14,7 @@ from uhlp_core import events
 from uhlp_mcp.community import session, sessions
 from uhlp_state.model import McpPins
 
+SECRET = "s3cret-of-the-tests"
 TEXT = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 
 
@@ -135,7 +136,7 @@ async def test_the_operator_approves_with_a_commit_or_a_proposal(office: Office)
     await asyncio.to_thread(uhlp, "app", "create", "alpha")
     await serve(office)
     made = await asyncio.to_thread(uhlp.json, "mcp", "pin", "alpha", "fault", "--yes")
-    assert (made["branch"], len(made["tools"])) == ("main", 15)
+    assert (made["branch"], len(made["tools"])) == ("main", 20)
     file = f"{made['commit']}:state/mcp_pins/fault.json"
     pinned = McpPins.model_validate_json(uhlp.git("alpha", "show", file)).tools
     assert pinned == await look(office)
@@ -154,12 +155,24 @@ async def test_the_operator_approves_with_a_commit_or_a_proposal(office: Office)
     assert shown.output.startswith("fault\tprogram\tready\t")
 
 
+async def test_no_secret_gets_into_what_is_approved(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UHLP_SECRET_ALPHA__DB", SECRET)
+    pins = await approve(office, args=["--describe", "secret:db", "--tell", "secret:db"])
+    (echo,) = [tool for tool in pins if tool.name == "echo"]
+    assert (echo.title, echo.description) == ("***", "***")
+    assert (echo.input_schema["examples"], echo.input_schema["$defs"]) == (["***"], {"***": {"const": "***"}})
+    # Nor is a tool offered whose very name is the secret.
+    listed = json.dumps(await office.rpc("a0", "tools/list"))
+    assert SECRET not in listed + json.dumps([tool.to_json() for tool in pins])
+    assert await call(office, "echo", text="x") == "x"
+
+
 @pytest.mark.parametrize("page", [100_000, 150])
 async def test_more_tools_than_can_be_approved_are_refused_whole(office: Office, page: int) -> None:
     await serve(office, args=["--more", "40000", "--page", str(page)])
     code, told = await ask(office, "POST", "/look/alpha/fault")
     assert (code, told["code"]) == (409, "MCP_SERVER_UNAVAILABLE")
-    count = {100_000: 40_015, 150: 300}[page]
+    count = {100_000: 40_020, 150: 300}[page]
     assert f"cannot be used: it gave {count} tools, and at most 200 are taken" in told["detail"]
     assert await names(office) == []
 

@@ -12,10 +12,11 @@ from uhlp_state.validate import Validation, validate
 
 PLATFORM = PlatformDefinition(
     allowed_mcp_servers={
-        "time": AllowedMcpServer(command=("/usr/bin/time",), env=("API_TOKEN", "DB_PASSWORD"))
+        "time": AllowedMcpServer(command=("/usr/bin/time",), env=("API_TOKEN", "DB_PASSWORD", "MODE"))
     }
 )
 PINS = "state/mcp_pins/clock.json"
+TOKEN = "ghp_" + "a1B2" * 9
 LINES = DEFINITION.count("\n")
 
 
@@ -71,16 +72,54 @@ def test_tools_are_offered_by_name(filters: str, offered: list[str]) -> None:
         ("{clock: {url: 'https://a.example/', headers: {Authorization: Bearer x}}}", "SECRET_IN_CONFIG"),
         ("{clock: {command: time, env: {DB_PASSWORD: x}}}", "SECRET_IN_CONFIG"),
         ("{clock: {command: time, args: ['postgres://ada:pw@db/x']}}", "SECRET_IN_CONFIG"),
+        (f"{{clock: {{command: time, args: ['--api-key={TOKEN}']}}}}", "SECRET_IN_CONFIG"),
+        (f"{{clock: {{command: time, args: [--token, {TOKEN}]}}}}", "SECRET_IN_CONFIG"),
+        ("{clock: {command: time, args: [--db-password, hunter2]}}", "SECRET_IN_CONFIG"),
+        ("{clock: {command: time, args: [-apiKey, hunter2]}}", "SECRET_IN_CONFIG"),
+        ("{clock: {command: time, args: ['--password=hunter2']}}", "SECRET_IN_CONFIG"),
+        # A reference counts as a whole value only: this would be sent as it stands here.
+        ("{clock: {command: time, args: ['--password=secret:db']}}", "SECRET_IN_CONFIG"),
+        ("{clock: {command: time, args: ['password=hunter2 host=db']}}", "SECRET_IN_CONFIG"),
+        ("{clock: {command: time, args: ['host=db password = hunter2']}}", "SECRET_IN_CONFIG"),
+        ('{clock: {command: time, args: [\'{"password": "hunter2"}\']}}', "SECRET_IN_CONFIG"),
+        ("{clock: {command: time, args: [--header, 'X-Api-Key: hunter2']}}", "SECRET_IN_CONFIG"),
+        (
+            "{clock: {command: time, args: ['--at=https://x.example/?access_token=hunter2']}}",
+            "SECRET_IN_CONFIG",
+        ),
+        (f"{{clock: {{command: time, env: {{MODE: {TOKEN}}}}}}}", "SECRET_IN_CONFIG"),
+        (f"{{clock: {{url: 'https://a.example/', headers: {{X-Gitlab: {TOKEN}}}}}}}", "SECRET_IN_CONFIG"),
+        (f"{{clock: {{url: 'https://a.example/?q={TOKEN}'}}}}", "SECRET_IN_CONFIG"),
+        ("{clock: {url: 'https://a.example/?a=b&api_key=hunter2'}}", "SECRET_IN_CONFIG"),
         ("{clock: {command: time, env: {DB_PASSWORD: 'secret:../x'}}}", "BAD_VALUE"),
+        ("{clock: {register: true, headers: {Authorization: 'secret:clock'}}}", "BAD_VALUE"),
+        ("{clock: {register: true, env: {DB_PASSWORD: 'secret:db'}}}", "BAD_VALUE"),
+        ("{clock: {register: true, args: ['secret:db']}}", "BAD_VALUE"),
         ("{../clock: {command: time}}", "BAD_VALUE"),
     ],
 )
 def test_mistakes(servers: str, code: str) -> None:
     problems = check(servers).problems
     assert [problem.code for problem in problems] == [code]
-    assert not [
-        problem for problem in problems if "pw@" in problem.format() or "Bearer x" in problem.format()
-    ]
+    told = problems[0].format()
+    assert not [secret for secret in ("pw@", "Bearer x", TOKEN, "hunter2") if secret in told]
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        "command: time, args: [--token, 'secret:clock', --password, 'secret:db', plain]",
+        "command: time, args: [--token-file, /run/token, --max-tokens, '100', --no-password, plain]",
+        "command: time, args: [--password, --verbose, --token, '', '--password=']",
+        "command: time, args: [--author=ada, --author, ada, --tokenizer=words]",
+        "command: time, args: ['https://a.example/tokens?next=2', 'host=db user=ada', '--at=12:30']",
+        "command: time, env: {MODE: 'secretly, with a token of thanks'}",
+        "register: true, headers: {X-Mode: fast}",
+        "url: 'https://a.example/mcp?tokens=2', headers: {X-Mode: fast, Cookie: 'secret:cookie'}",
+    ],
+)
+def test_what_only_resembles_a_credential_is_let_through(server: str) -> None:
+    assert check(f"{{clock: {{{server}}}}}").problems == ()
 
 
 def test_a_variable_that_apps_may_not_set_is_told_with_its_place_and_the_remedy() -> None:

@@ -15,6 +15,7 @@ from uhlp_core.ids import Deployment
 from uhlp_core.secrets import SecretStore
 from uhlp_mcp.community.errors import ServerUnavailable
 from uhlp_mcp.community.registrations import Registrations
+from uhlp_mcp.community.spellings import spellings
 from uhlp_mcp.served import Served
 from uhlp_state.model import AllowedMcpServer, McpServer
 from uhlp_state.model.mcp_servers import SECRET
@@ -22,9 +23,6 @@ from uhlp_state.snapshot import AppSnapshot
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """Of one message from a server: as much as our own door takes."""
-
-MIN_REDACTED = 4
-"""Characters of the shortest secret that is taken out of texts: a shorter one would tear every text apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,8 @@ class Connection:
     arguments: tuple[str, ...] = field(repr=False)
     variables: Mapping[str, str] = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
-    secrets: frozenset[str] = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+    """All ways to write the secrets that it is given, the longest first."""
 
     @property
     def label(self) -> str:
@@ -61,7 +60,7 @@ class Connection:
 
     def redacted(self, text: str) -> str:
         """A text that may be shown: without the secrets that the server was given."""
-        for secret in sorted(self.secrets, key=len, reverse=True):
+        for secret in self.secrets:
             text = text.replace(secret, "***")
         return text
 
@@ -88,17 +87,23 @@ class Connections:
         self._registrations = registrations
 
     async def connection(self, snapshot: AppSnapshot, deployment: str, name: str) -> Connection:
-        """Raises ServerUnavailable where nobody has registered, or the app sets a variable that it may not,
-        and what `SecretStore.resolve` raises.
+        """Raises ServerUnavailable where nobody has registered, or the app sets a variable that it may not or
+        sends secrets to who registers, and what `SecretStore.resolve` raises.
         """
         server = snapshot.definition.mcp_servers[name]
         program = snapshot.mcp_programs[server.command] if server.command is not None else None
-        # Checked at the push, too; what is served may be older than the operator's word, or this check.
+        # Both are checked at the push, too; what is served may be older than that.
         if program is not None and (wrong := program.not_settable(server)):
             raise ServerUnavailable(
                 f"the MCP server {name} of {deployment} cannot be used: the platform lets no app set "
                 f"{', '.join(wrong)} for it; remove that from its `env`, or have it added to "
                 f"allowedMcpServers.{server.command}.env in the platform's state/platform.yaml"
+            )
+        if server.registers and _has_secrets(server):
+            raise ServerUnavailable(
+                f"the MCP server {name} of {deployment} cannot be used: whoever may register it would be "
+                "sent the secrets in its `headers`; remove them, or give it a `url` in place of "
+                "`register: true`"
             )
         if Deployment.parse(deployment).is_proposal and _has_secrets(server):
             await self._check_reviewed(deployment, name, server)
@@ -139,8 +144,7 @@ class Connections:
             if not text.startswith(SECRET):
                 return text
             secret = self._secrets.resolve(app, text)
-            # Of `Bearer …` a server may well repeat the second word alone.
-            used.update((secret, secret.rpartition(" ")[2]))
+            used.add(secret)
             return secret
 
         return Connection(
@@ -152,7 +156,7 @@ class Connections:
             tuple(value(text) for text in server.args),
             {key: value(text) for key, text in server.env.items()},
             {key: value(text) for key, text in server.headers.items()},
-            frozenset(secret for secret in used if len(secret) >= MIN_REDACTED),
+            spellings(used),
         )
 
 

@@ -5,6 +5,7 @@ The SDK's scopes belong to the task that enters them; calls may come from any ot
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -19,6 +20,7 @@ from uhlp_mcp.community.connection import Connection
 from uhlp_mcp.community.errors import ServerFailed, ServerUnavailable
 from uhlp_mcp.community.stdio import StdioTransport
 from uhlp_mcp.egress import Egress
+from uhlp_policies.chain import mapped
 from uhlp_state.model import PinnedTool, ToolAnnotations
 
 if TYPE_CHECKING:
@@ -41,6 +43,10 @@ MAX_PAGES = 20
 
 MAX_TEXT = 2000
 """Characters of a server's own error that are told."""
+
+
+# What the SDK logs quotes servers, which may repeat secrets.
+logging.getLogger("mcp").setLevel(logging.CRITICAL)
 
 
 class Session:
@@ -187,8 +193,9 @@ class Session:
             self.tools = await self._list(client)
 
     async def _list(self, client: "Client") -> dict[str, PinnedTool]:
-        """What the server says of its tools; one that could not be approved is left out.
+        """What the server says of its tools, without secrets: it goes into Git and to models.
 
+        A tool that could not be approved is left out, such as one with a secret in its name.
         Raises ServerFailed for more tools than can be approved, and what the SDK raises.
         """
         from mcp.shared.exceptions import MCPError
@@ -208,7 +215,8 @@ class Session:
                 raise ServerFailed(why)
             for tool in page.tools:
                 with contextlib.suppress(ValidationError):
-                    found[tool.name] = _as_pinned(tool)
+                    pinned = _as_pinned(tool).to_json()
+                    found[tool.name] = PinnedTool.model_validate(mapped(pinned, self.connection.redacted))
             cursor = page.next_cursor
             if cursor is None:
                 break
@@ -249,8 +257,19 @@ class Session:
         return self._shown(error)
 
     def _shown(self, error: BaseException) -> str:
+        from mcp.shared.exceptions import MCPError
+        from mcp.types import PARSE_ERROR
+
         error = _innermost(error)
-        text = str(error) if isinstance(error, UhlpError) or str(error) else type(error).__name__
+        if isinstance(error, ValidationError):
+            # Without what it found wrong: cut in its middle, that may show the halves of a secret.
+            found = error.errors(include_input=False, include_context=False)
+            text = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found)
+        elif isinstance(error, MCPError) and error.code == PARSE_ERROR:
+            # The text is that of such an error again.
+            text = "it gave what is no message of the protocol"
+        else:
+            text = str(error) or type(error).__name__
         return self.connection.redacted(text)[:MAX_TEXT]
 
     def _unavailable(self, why: str) -> ServerUnavailable:

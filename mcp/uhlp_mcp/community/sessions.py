@@ -160,14 +160,14 @@ class Sessions:
             return session
         async with slot.lock:
             connection = await self._connections.connection(snapshot, deployment, name)
+            if slot.connection is not None and slot.connection.version() != connection.version():
+                # A change may be what mends it.
+                slot.retry_at = 0.0
             slot.connection, slot.commit, slot.checked = connection, snapshot.commit, time.monotonic()
             session = slot.session
             if session is not None:
                 if session.alive and session.version == connection.version():
                     return session
-                if session.version != connection.version():
-                    # A change may be what mends it.
-                    slot.retry_at = 0.0
                 self._end(slot)
             pause = slot.retry_at - time.monotonic()
             if pause > 0:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from uhlp_core.errors import InvalidInput
 from uhlp_core.secrets import referenced
+from uhlp_state import credentials
 from uhlp_state.checks.parts import Files, Part
 from uhlp_state.model import AppDefinition, McpPins, McpServer, PinnedTool
 from uhlp_state.model.mcp_servers import PINS, PREFIX, SECRET
@@ -14,17 +13,13 @@ from uhlp_state.problems import Code, did_you_mean, quoted
 from uhlp_state.schema_source import schema_mistakes
 from uhlp_state.yaml_source import YamlPath
 
-_CREDENTIAL = re.compile(
-    r"auth|cookie|token|secret|passw|credential|api[-_]?key|access[-_]?key|private[-_]?key", re.IGNORECASE
-)
-"""Names of headers and variables whose values nobody may write into a repo."""
-
-_PASSWORD_IN_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
-
 _SOURCES = {"command": ("args", "env"), "url": ("headers",), "register": ("headers",)}
 """What a server may be, and which keys go with each."""
 
-_WRONG_SECRET = "write a reference such as secret:postgres, and set it with `uhlp secrets set`"  # noqa: S105
+_WRONG_SECRET = (
+    "write a reference such as secret:postgres as the whole value (of an option: in the argument after it), "  # noqa: S105
+    "and set it with `uhlp secrets set`"
+)
 
 
 def check_mcp_servers(
@@ -95,11 +90,30 @@ def _check_values(files: Files, definition: Part[AppDefinition], base: YamlPath,
                 files.problems.append(
                     definition.problem((*base, *place), Code.BAD_VALUE, str(error), _WRONG_SECRET)
                 )
-        elif (isinstance(place[1], str) and _CREDENTIAL.search(place[1])) or _PASSWORD_IN_URL.search(value):
+            if server.registers and place[0] == "headers":
+                message = "whoever may register this server would be sent the secret"
+                remedy = "remove it, or give the server a `url` in place of `register: true`"
+                files.problems.append(definition.problem((*base, *place), Code.BAD_VALUE, message, remedy))
+        elif credentials.are_in(value) or _is_named(server, place):
             message = "this looks like a credential, and a repo keeps it for ever"
             files.problems.append(
                 definition.problem((*base, *place), Code.SECRET_IN_CONFIG, message, _WRONG_SECRET)
             )
+    if server.url and credentials.are_in(server.url):
+        message = "there looks to be a credential in this address, and a repo keeps it for ever"
+        remedy = "send it in a header, as `headers: {Authorization: secret:<name>}`"
+        files.problems.append(definition.problem((*base, "url"), Code.SECRET_IN_CONFIG, message, remedy))
+
+
+def _is_named(server: McpServer, place: tuple[str, str | int]) -> bool:
+    """Whether what stands before a plain value says that it is a credential."""
+    match place:
+        case _, str(name):
+            return credentials.is_field(name)
+        case "args", int(position) if position > 0:
+            option, value = server.args[position - 1 : position + 1]
+            return value != "" and not value.startswith("-") and credentials.is_option(option)
+    return False
 
 
 def _pins(files: Files, definition: AppDefinition) -> dict[str, tuple[PinnedTool, ...]]:

@@ -50,7 +50,7 @@ class McpServer(Model):
     url: str | None = Field(default=None, pattern=r"^https?://[^\s@\\#]+$", max_length=2048)
     """Address of a server that speaks streamable HTTP; https, except on private networks."""
     headers: dict[HeaderName, Value] = Field(default_factory=dict, max_length=32)
-    """With `url` or `register`: headers of every request. `secret:NAME` stands for a secret."""
+    """With `url` or `register`: headers of every request. With `url`, `secret:NAME` stands for a secret."""
     registers: Flag = Field(default=False, alias="register")
     """Whether the server tells its address itself, with `POST /mcp/register`. Default false."""
     tools: tuple[Name, ...] = Field(default=("*",), max_length=MAX_PINNED_TOOLS)

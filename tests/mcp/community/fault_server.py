@@ -2,7 +2,8 @@
 
 The standard library only, so that it starts at once and can break the protocol.
 
-    python fault_server.py [--slow SECONDS] [--describe TEXT] [--die TEXT] [--more TOOLS] [--page TOOLS]
+    python fault_server.py [--slow SECONDS] [--describe TEXT] [--tell TEXT] [--die TEXT] [--more TOOLS]
+                           [--page TOOLS]
 """
 
 import json
@@ -39,6 +40,9 @@ def tools() -> list[dict[str, Any]]:
         "inputSchema": text,
         "annotations": {"readOnlyHint": True, "openWorldHint": False},
     }
+    if told := OPTIONS.get("--tell"):
+        echo |= {"title": told, "inputSchema": {**text, "examples": [told], "$defs": {told: {"const": told}}}}
+        plain.append({"name": told, "inputSchema": ANY})
     many = [{"name": f"more{number}", "inputSchema": ANY} for number in range(int(OPTIONS.get("--more", 0)))]
     return [echo, *plain, *many]
 
@@ -105,6 +109,31 @@ def fill(given: dict[str, Any]) -> dict[str, Any]:
     return told("filled")
 
 
+def allocate(given: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return told(str(len(b"x" * given["bytes"])))
+    except MemoryError:
+        return told("no memory")
+
+
+def fork(given: dict[str, Any]) -> dict[str, Any]:
+    """Start processes until it may not, or has as many as were asked for."""
+    try:
+        while len(left) < given["processes"]:
+            left.append(subprocess.Popen(["/bin/sleep", "600"]))
+    except OSError:
+        pass
+    return told(str(len(left)))
+
+
+def fail(given: dict[str, Any]) -> dict[str, Any]:
+    raise Refused(given["say"])
+
+
+class Refused(Exception):
+    """Answered with an error of JSON-RPC in place of a result."""
+
+
 DOINGS: dict[str, Any] = {
     "echo": lambda given: told(given["text"]),
     "look": look,
@@ -117,6 +146,11 @@ DOINGS: dict[str, Any] = {
     "fill": fill,
     "listings": lambda given: told(str(listings)),
     "blocks": lambda given: {"content": given["content"]},
+    "structured": lambda given: told("{}", structuredContent=given["content"]),
+    "allocate": allocate,
+    "fork": fork,
+    "fail": fail,
+    "ignore": lambda given: None,
     "huge": lambda given: told("x" * (5 << 20)),
     "wrong": lambda given: told("{}", structuredContent={"n": "many"}),
     "endless": lambda given: told("{}", structuredContent={"n": "a" * 60 + "!"}),
@@ -124,9 +158,9 @@ DOINGS: dict[str, Any] = {
 }
 
 
-def answer(message: dict[str, Any]) -> dict[str, Any] | None:
+def answer(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
+    """The result; None where it gives no answer at all. Raises Refused."""
     global listings
-    method, params = message["method"], message.get("params", {})
     if method == "initialize":
         return {
             "protocolVersion": "2025-11-25",
@@ -141,9 +175,15 @@ def answer(message: dict[str, Any]) -> dict[str, Any] | None:
         more = {"nextCursor": str(start + size)} if start + size < len(found) else {}
         return {"tools": found[start : start + size], **more}
     if method == "tools/call":
-        result: dict[str, Any] = DOINGS[params["name"]](params.get("arguments", {}))
+        result: dict[str, Any] | None = DOINGS[params["name"]](params.get("arguments", {}))
         return result
-    return None
+    raise Refused("no such method")
+
+
+def note(what: str, request: int) -> None:
+    """In its own folder, for tests to read."""
+    with open("noted", "a") as file:
+        file.write(f"{what} {request}\n")
 
 
 def main() -> None:
@@ -152,13 +192,20 @@ def main() -> None:
     time.sleep(float(OPTIONS.get("--slow", 0)))
     for line in sys.stdin:
         message = json.loads(line)
-        if "id" not in message or "method" not in message:
+        method, params = message.get("method"), message.get("params", {})
+        if method == "notifications/cancelled":
+            note("cancelled", params["requestId"])
+        if "id" not in message or method is None:
             continue
-        result = answer(message)
-        if result is None:
-            say({"id": message["id"], "error": {"code": -32601, "message": "no such method"}})
+        if method == "tools/call":
+            note("called", message["id"])
+        try:
+            result = answer(method, params)
+        except Refused as error:
+            say({"id": message["id"], "error": {"code": -32601, "message": str(error)}})
         else:
-            say({"id": message["id"], "result": result})
+            if result is not None:
+                say({"id": message["id"], "result": result})
 
 
 main()
