@@ -15,7 +15,7 @@ import aiohttp
 import openai as openai_sdk
 import uvloop
 
-from benchmarks.measuring import Row
+from benchmarks.measuring import Row, added
 from support.fake_llm import FakeLlm
 from support.llm_desk import KEY, Desk, openai
 from support.private_redis import PrivateRedis
@@ -28,19 +28,11 @@ MAX_ADDED_MS = 1.0
 
 def rows() -> list[Row]:
     ours, plain, by_sdk = uvloop.run(_measured())
-    return [_row("a plain HTTP client", ours, plain), _row("the official SDK", ours, by_sdk)]
-
-
-def _row(who: str, ours: float, alone: float) -> Row:
-    added = ours - alone
-    return Row(
-        f"core.llm.generate, added at the median to {who} asking the provider",
-        f"{ours:.2f} ms",
-        f"{alone:.2f} ms",
-        added / MAX_ADDED_MS,
-        f"≤ {MAX_ADDED_MS:g} ms added, as 1 ×",
-        added <= MAX_ADDED_MS,
-    )
+    what = "core.llm.generate, added at the median to {} asking the provider"
+    return [
+        added(what.format("a plain HTTP client"), ours, plain, MAX_ADDED_MS),
+        added(what.format("the official SDK"), ours, by_sdk, MAX_ADDED_MS),
+    ]
 
 
 async def _measured() -> list[float]:

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import openai
 
-from benchmarks.measuring import Row, interleaved, running_platform
+from benchmarks.measuring import Row, added, interleaved, running_platform
 from e2e.platform_under_test import Platform
 
 ROUNDS = 200
@@ -87,22 +87,11 @@ def rows() -> list[Row]:
         component = _through(platform)
         with openai.OpenAI(api_key="none", base_url=f"http://127.0.0.1:{port}/v1", max_retries=0) as client:
             through, alone, by_sdk = interleaved(ROUNDS, component, direct, _with_sdk(client))
+    what = "LLM component through the whole way, added at the median to {} asking the provider"
     return [
-        _row("a plain HTTP client", through, alone),
-        _row("the official SDK", through, by_sdk),
+        added(what.format("a plain HTTP client"), through, alone, GOAL_MS),
+        added(what.format("the official SDK"), through, by_sdk, GOAL_MS),
     ]
-
-
-def _row(who: str, through: float, alone: float) -> Row:
-    added = through - alone
-    return Row(
-        f"LLM component through the whole way, added at the median to {who} asking the provider",
-        f"{through:.2f} ms",
-        f"{alone:.2f} ms",
-        added / GOAL_MS,
-        f"≤ {GOAL_MS:g} ms added, as 1 ×",
-        added <= GOAL_MS,
-    )
 
 
 def _with_sdk(client: openai.OpenAI) -> Callable[[], None]:

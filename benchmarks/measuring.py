@@ -56,6 +56,19 @@ def at_most(what: str, value: float, reference: float, limit: float, unit: str =
     )
 
 
+def added(what: str, value: float, reference: float, limit: float) -> Row:
+    """A row whose value may exceed its reference by `limit` milliseconds."""
+    more = value - reference
+    return Row(
+        what,
+        f"{value:.2f} ms",
+        f"{reference:.2f} ms",
+        more / limit,
+        f"≤ {limit:g} ms added, as 1 ×",
+        more <= limit,
+    )
+
+
 @contextmanager
 def running_platform(**settings: str) -> Iterator[Platform]:
     """A platform of its own, up and running."""
