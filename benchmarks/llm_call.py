@@ -15,19 +15,20 @@ import aiohttp
 import openai as openai_sdk
 import uvloop
 
-from benchmarks.measuring import Row, added
+from benchmarks.measuring import Row, added, quietest
 from support.fake_llm import FakeLlm
 from support.llm_desk import KEY, Desk, openai
 from support.private_redis import PrivateRedis
 from uhlp_core import store
 from uhlp_core.settings import Settings
 
-ROUNDS = 500
+BATCHES = 20
+ROUNDS = 50
 MAX_ADDED_MS = 1.0
 
 
 def rows() -> list[Row]:
-    ours, plain, by_sdk = uvloop.run(_measured())
+    ours, plain, by_sdk = quietest(uvloop.run(_measured()), reference=1)
     what = "core.llm.generate, added at the median to {} asking the provider"
     return [
         added(what.format("a plain HTTP client"), ours, plain, MAX_ADDED_MS),
@@ -35,8 +36,8 @@ def rows() -> list[Row]:
     ]
 
 
-async def _measured() -> list[float]:
-    """Median milliseconds of our call, a plain client's and the SDK's."""
+async def _measured() -> list[list[float]]:
+    """Of each batch the median milliseconds of our call, a plain client's and the SDK's."""
     with tempfile.TemporaryDirectory(prefix="ub-", dir="/tmp") as folder:
         server = PrivateRedis(Path(folder))
         server.start()
@@ -47,7 +48,7 @@ async def _measured() -> list[float]:
             server.kill()
 
 
-async def _in_turn(folder: Path, redis_url: str, fake: FakeLlm) -> list[float]:
+async def _in_turn(folder: Path, redis_url: str, fake: FakeLlm) -> list[list[float]]:
     settings = Settings(home_dir=folder / "home", redis=redis_url, private_addresses=True)
     settings.home.create()
     redis = store.connect(settings)
@@ -70,18 +71,22 @@ async def _in_turn(folder: Path, redis_url: str, fake: FakeLlm) -> list[float]:
         await desk.ask()
 
     try:
-        times: dict[Callable[[], Awaitable[None]], list[float]] = {ours: [], plain: [], by_sdk: []}
-        for work in times:
-            await work()
-        for _ in range(ROUNDS):
-            for work, taken in times.items():
-                started = time.perf_counter()
-                await work()
-                taken.append((time.perf_counter() - started) * 1000)
-        return [statistics.median(taken) for taken in times.values()]
+        return [await _batch(ours, plain, by_sdk) for _ in range(BATCHES)]
     finally:
         await session.close()
         await client.close()
         await desk.tools.close()
         await desk.checker.close()
         await redis.aclose()
+
+
+async def _batch(*works: Callable[[], Awaitable[None]]) -> list[float]:
+    times: list[list[float]] = [[] for _ in works]
+    for work in works:
+        await work()
+    for _ in range(ROUNDS):
+        for work, taken in zip(works, times, strict=True):
+            started = time.perf_counter()
+            await work()
+            taken.append((time.perf_counter() - started) * 1000)
+    return [statistics.median(taken) for taken in times]
