@@ -46,8 +46,8 @@ def interleaved(rounds: int, *works: Callable[[], object]) -> list[float]:
 def quietest(batches: Sequence[Sequence[float]], reference: int) -> Sequence[float]:
     """Of medians taken together, several times: those of the time at which the reference was quickest.
 
-    For goals in milliseconds: whoever else uses the machine can double all of them for seconds, which no ratio
-    shows. The reference alone decides, so nothing is chosen by its own result.
+    For goals in milliseconds: whoever else uses the machine can double all of them for seconds, which no
+    ratio shows. The reference alone decides, so nothing is chosen by its own result.
     """
     return min(batches, key=lambda batch: batch[reference])
 
