@@ -74,7 +74,7 @@ async def test_two_servers_of_one_app_are_strangers(office: Office) -> None:
         paths = [str(folder / name), str(folder / other)]
         found = json.loads(await community.text(office, f"{name}.look", paths=paths))
         users.append(found["uid"])
-        assert set(found[paths[0]]) == {"kept", "noted"}
+        assert set(found[paths[0]]) == {"kept"}
         assert isinstance(found[paths[1]], str)  # Why it is not to be seen.
     if os.geteuid() == 0:
         assert users == [user_of("alpha", "one"), user_of("alpha", "two")]

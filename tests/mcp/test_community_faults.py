@@ -130,7 +130,7 @@ async def test_nothing_of_an_idle_server_is_left(office: Office, monkeypatch: py
 
 
 async def test_a_call_is_cancelled_with_its_client(office: Office) -> None:
-    await approve(office, timeoutSeconds=600)
+    await approve(office, timeoutSeconds=600, args=["--note", "noted"])
     params = {"name": "community.fault.ignore"}
     calls = [asyncio.create_task(office.rpc("a0", "tools/call", params)) for _ in range(2)]
     await eventually(lambda: len(noted(office, "called")) == 2, "both calls are with the server")

@@ -181,9 +181,10 @@ def answer(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def note(what: str, request: int) -> None:
-    """In its own folder, for tests to read."""
-    with open("noted", "a") as file:
-        file.write(f"{what} {request}\n")
+    """For tests to read, in the file that `--note` names."""
+    if "--note" in OPTIONS:
+        with open(OPTIONS["--note"], "a") as file:
+            file.write(f"{what} {request}\n")
 
 
 def main() -> None:
