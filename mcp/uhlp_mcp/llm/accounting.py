@@ -87,6 +87,11 @@ class Tally:
         self.seconds = time.monotonic() - self.started
 
     @property
+    def asked(self) -> str:
+        """The model of the last attempt, as `<provider>/<model>`; empty if none was chosen yet."""
+        return f"{self.provider}/{self.model}" if self.provider else ""
+
+    @property
     def cost(self) -> float | None:
         """US dollars, or None where they are unknown."""
         return None if self.nanos is None else dollars(self.nanos)
@@ -128,7 +133,7 @@ async def tell(home: Home, caller: Caller, tally: Tally, outcome: str, **more: A
         "instance": caller.instance,
         "component": caller.component or None,
         "requestId": caller.request_id or None,
-        "message": f"{tally.provider}/{tally.model}: {outcome}",
+        "message": f"{tally.asked or 'no model'}: {outcome}",
         "details": {
             "provider": tally.provider,
             "model": tally.model,

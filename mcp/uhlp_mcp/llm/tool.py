@@ -241,9 +241,7 @@ class LlmTools:
 
         Raises PolicyDenied.
         """
-        [told] = await self._guard.check(
-            PolicyEvent.LLM_RESPONSE, caller, [str(error)], model=f"{tally.provider}/{tally.model}"
-        )
+        [told] = await self._guard.check(PolicyEvent.LLM_RESPONSE, caller, [str(error)], model=tally.asked)
         return error if told == str(error) else error.saying(told)
 
     async def _check_schema(self, caller: Caller, plan: Plan) -> None:

@@ -22,7 +22,9 @@ SENT_HEADERS = frozenset(
 """All that is taken over from an SDK. They add headers from this process's environment, where an operator
 may keep keys of other programs, and details of this machine."""
 
-_UNKNOWN = ("cookies", "data", "files", "json", "params")
+_OTHER_CONTENT = ("cookies", "data", "files", "json", "params")
+"""What a request of httpx can carry besides `content`, and none of ours does."""
+
 _parsed = lru_cache(maxsize=1024)(httpx2.URL)
 
 
@@ -67,8 +69,8 @@ class _Client(httpx2.AsyncClient):
 
         Raises TypeError for a body or a query of another kind.
         """
-        if others := [name for name in _UNKNOWN if given.get(name)]:
-            raise TypeError(f"requests to providers have no {others[0]} here")
+        if others := [name for name in _OTHER_CONTENT if given.get(name)]:
+            raise TypeError(f"a request to a provider has no {others[0]} here: give all of it as `content`")
         stream = httpx2.ByteStream(content or b"")
         return httpx2.Request(method, _parsed(url), headers=headers, stream=stream)
 

@@ -227,6 +227,14 @@ async def test_wrong_arguments_are_told_before_anything_is_paid(
     assert await desk.counted() == {}
 
 
+async def test_a_call_that_came_to_no_model_is_in_the_log_too(desk: Desk) -> None:
+    await desk.configure(None)
+    with pytest.raises(NotConfigured):
+        await desk.ask()
+    (line,) = await desk.log()
+    assert (line["level"], line["message"]) == ("warning", "no model: LLM_NOT_CONFIGURED")
+
+
 async def test_one_line_in_the_log_for_a_call_and_no_word_of_it(desk: Desk, fake: FakeLlm) -> None:
     await desk.configure(openai(fake.openai))
     caller = Caller("alpha", "alpha", "a0", component="greet", request_id="r-1")

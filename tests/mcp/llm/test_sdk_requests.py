@@ -51,6 +51,6 @@ async def test_requests_are_those_of_the_sdk_itself(
 
 async def test_a_body_of_another_kind_is_refused_and_not_left_out() -> None:
     wire = Wire(Egress(private_addresses=True))
-    with pytest.raises(TypeError, match="no json here"):
+    with pytest.raises(TypeError, match="no json here: give all of it as `content`"):
         await wire.client("alpha", {}).post("http://127.0.0.1:1/", json={"a": 1})
     await wire.close()
