@@ -106,8 +106,12 @@ async def mcp_server(
     sandbox: Sandbox, sent: Sequence[str] = (), answering: Answering = answer
 ) -> AsyncIterator[str]:
     values: dict[str, Any] = {}
+    talking: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        talking.add(task)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -119,7 +123,10 @@ async def mcp_server(
                 result = answering(message["params"], values)
                 body = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}).encode()
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
-        except EOFError:
+        except (EOFError, ConnectionError):
+            return
+        finally:
+            talking.discard(task)
             writer.close()
 
     path = sandbox.instance.dir / "mcp.sock"
@@ -127,6 +134,10 @@ async def mcp_server(
     path.chmod(0o666)
     async with server:
         yield f"unix:{path}"
+        # The sandbox, which keeps its connections, ends later than this test's event loop.
+        for task in (left := list(talking)):
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 async def test_state_and_the_count_of_calls(start: Start) -> None:

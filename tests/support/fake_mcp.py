@@ -73,6 +73,12 @@ class FakeMcp:
         self.path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._converse(reader, writer)
+        finally:
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         length = int(head.lower().partition("content-length:")[2].split("\r\n")[0])
         request = json.loads(await reader.readexactly(length))
@@ -89,7 +95,6 @@ class FakeMcp:
             await work
         except (asyncio.CancelledError, ConnectionError):
             self.gone += 1
-        writer.close()
 
     async def _answer(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         said = self.script(request["params"]["arguments"])
