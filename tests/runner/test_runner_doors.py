@@ -118,7 +118,12 @@ IMPORTS_NOTHING = {
     "python": "x = 1\nimport nothing_of_that_name\n",
     "javascript": 'const x = 1;\nimport "./nothing_of_that_name.js";\n',
 }
-NEVER_ENDS = {"python": "while True: pass\n", "javascript": "for (;;);\n"}
+NEVER_ENDS = {
+    "python": "while True: pass\n",
+    "javascript": "import { Worker } from 'node:worker_threads';\n"
+    "new Worker('const end = Date.now() + 3000; while (Date.now() < end);', { eval: true });\nfor (;;);\n",
+}
+"""On two cores for a while, where a language can: the CPU's limit must not come before the timeout."""
 DOES_NOT_PARSE = {"python": "x = 1\n\nx = = 2\n", "javascript": "let x = 1;\n\nx = = 2;\n"}
 RAISES_WHEN_IMPORTED = {"python": "x = 1\nx.y\n", "javascript": "let x;\nx.y;\n"}
 IMPORTS_ITS_NEIGHBOUR = {

@@ -7,6 +7,14 @@ from typing import Any
 
 from .protocol import InstanceSpec
 
+CPU_SPARE_SECONDS = 5
+"""Of CPU time, beyond what an instance's cores can do within a request's timeout.
+
+Without it an endless loop would meet both limits at the same moment, and chance would say which of the two
+its author is told of: Node starts threads of its own, and a busy runner stops a request a little late.
+So only a request that escaped its timeout meets this one.
+"""
+
 
 def runner_config(
     spec: InstanceSpec,
@@ -40,8 +48,7 @@ def runner_config(
         "templating": list(templating),
         "limits": {
             "memoryBytes": limits.memory_bytes,
-            # What its cores could do in its time, so that only a request that escaped its timeout meets it.
-            "cpuSeconds": math.ceil(spec.timeout_seconds * max(1.0, limits.cpu_cores)),
+            "cpuSeconds": math.ceil(spec.timeout_seconds * max(1.0, limits.cpu_cores)) + CPU_SPARE_SECONDS,
             "timeoutMs": math.ceil(spec.timeout_seconds * 1000),
             "maxProcesses": limits.max_processes,
             "maxOutputBytes": limits.max_output_bytes,
