@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from uhlp_cli.frame import Group, Invocation
-from uhlp_cli.live import addresses, require_redis, with_redis
+from uhlp_cli.going_live import answer_when_live, wait_options
+from uhlp_cli.live import addresses, require_redis, running_state, with_redis
 from uhlp_cli.output import short, table
 from uhlp_cli.repos import app_names, existing_app, heads
-from uhlp_core.errors import Conflict, InvalidInput
+from uhlp_core.errors import Conflict, InvalidInput, Unavailable
 from uhlp_core.ids import Deployment, check_app_id
 
 if TYPE_CHECKING:
@@ -30,11 +31,14 @@ def app() -> None:
 @app.command("create")
 @click.argument("name")
 @click.option("--template", default=DEFAULT_TEMPLATE, show_default=True, help="What the app begins with.")
+@wait_options
 @click.pass_obj
-def create(invocation: Invocation, name: str, template: str) -> None:
+def create(invocation: Invocation, name: str, template: str, no_wait: bool, timeout: float) -> None:
     """Create the app NAME: a state repo with a first commit, to be cloned with plain Git.
 
-    With --json: {app, commit, path, gitUrl, url}.
+    While the platform runs, it waits until the app is live.
+
+    With --json: {app, commit, path, gitUrl, url, live, message}; live is null where it did not wait.
     """
     from uhlp_cli.new_app import create_app
     from uhlp_state.templates import UnknownTemplate, render_template
@@ -53,13 +57,25 @@ def create(invocation: Invocation, name: str, template: str) -> None:
         "gitUrl": where.git_url(name),
         "url": where.app_url(Deployment(name)),
     }
-    invocation.answer(
-        document,
-        f"Created {name} from the template {template} ({short(commit)}).\n\n"
-        f"  clone   git clone {document['path']}\n"
-        f"  or      git clone {document['gitUrl']}\n"
-        f"  served  {document['url']}",
-    )
+    if not invocation.json:
+        click.echo(
+            f"Created {name} from the template {template} ({short(commit)}).\n\n"
+            f"  clone   git clone {document['path']}\n"
+            f"  or      git clone {document['gitUrl']}\n"
+            f"  served  {document['url']}\n"
+        )
+    if no_wait:
+        untold = f"See `uhlp status {name}`."
+    elif running_state(invocation.settings) is None:
+        untold = "It goes live as soon as the platform runs: `uhlp up`."
+    else:
+        try:
+            answer_when_live(invocation, name, commit, timeout, document, "the app is created")
+            return
+        except Unavailable as error:
+            # Nothing has failed: an app can be created while the platform is down.
+            untold = f"Whether it is live is not known: {error}"
+    invocation.answer({**document, "live": None, "message": untold}, untold)
 
 
 @app.command("list")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from uhlp_cli.frame import Command, ExitCode, Invocation
-from uhlp_cli.live import with_redis
+from uhlp_cli.going_live import answer_when_live, wait_options
 from uhlp_cli.output import clean, line, short
 from uhlp_cli.repos import existing_app, git
 from uhlp_core.errors import InvalidInput, NotFound, Unavailable
@@ -16,11 +16,7 @@ from uhlp_core.ids import PLATFORM_APP, PRODUCTION_BRANCH
 
 if TYPE_CHECKING:
     from uhlp_core.settings import Settings
-    from uhlp_core.store import Store
-    from uhlp_reconcilers.rollouts import Progress
 
-LOOK_SECONDS = 0.1
-"""How late a rollback may tell that it is live."""
 MAX_UNDONE_NAMED = 20
 """Commits that the message names; the rest is counted."""
 
@@ -40,15 +36,7 @@ class Plan:
 @click.argument("app")
 @click.option("--to", "revision", metavar="REV", help="A commit, tag or branch; see above for the default.")
 @click.option("--message", "-m", metavar="TEXT", help="Why: added to the commit's message.")
-@click.option("--no-wait", is_flag=True, help="Do not wait until it is live.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0),
-    default=60,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait until it is live.",
-)
+@wait_options
 @click.pass_obj
 def rollback(
     invocation: Invocation,
@@ -76,23 +64,13 @@ def rollback(
         invocation.answer({**document, "live": None, "message": ""}, f"See `uhlp status {app}`.")
         return
     try:
-        last = _wait(invocation, app, commit, timeout)
+        answer_when_live(invocation, app, commit, timeout, document, "the commit is made")
     except Unavailable as error:
         invocation.report(
             Unavailable(f"the commit is made, but whether it is live is not known: {error}", code=error.code),
             **document,
         )
         sys.exit(ExitCode.NOT_RUNNING)
-    if last is not None and last.live:
-        invocation.answer({**document, "live": True, "message": last.message}, "✔ live")
-        return
-    why = last.message if last else "no daemon has reported"
-    verdict = "not live" if last and last.done else f"not live after {timeout:g} s"
-    invocation.answer(
-        {**document, "live": False, "message": why},
-        f"✘ {verdict}: {clean(why)}\n  the commit is made; see `uhlp status {app}`",
-    )
-    sys.exit(ExitCode.PROBLEM)
 
 
 def _plan(repo: Path, revision: str | None) -> Plan:
@@ -180,31 +158,3 @@ def _commit(repo: Path, plan: Plan, why: str | None) -> str:
         if (more := len(plan.undone) - MAX_UNDONE_NAMED) > 0:
             text += f"  and {more} more\n"
     return commit_tree(repo, plan.head, plan.tree, text)
-
-
-def _wait(invocation: Invocation, app: str, commit: str, seconds: float) -> "Progress | None":
-    """Follow the commit until it is live or refused, or the time is over; returns where it stands."""
-
-    async def work(store: "Store") -> "Progress | None":
-        import asyncio
-
-        from uhlp_reconcilers.rollouts import Rollouts
-
-        rollouts = Rollouts(store)
-
-        async def keep_looking() -> None:
-            while True:
-                rollouts.changed(app)
-                await asyncio.sleep(LOOK_SECONDS)
-
-        looking = asyncio.create_task(keep_looking())
-        last = None
-        try:
-            async for last in rollouts.follow(app, commit, seconds):
-                if not invocation.json and not last.done:
-                    line(f"· {clean(last.message)}", dim=True)
-        finally:
-            looking.cancel()
-        return last
-
-    return with_redis(invocation.settings, work)

@@ -1,8 +1,10 @@
 """`uhlp app`: creating, listing, deleting, suspending and resuming, with real repos."""
 
+import json
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +22,8 @@ def test_a_created_app_can_be_cloned_and_is_valid(uhlp, tmp_path: Path) -> None:
         "path": str(uhlp.home.repo("shop")),
         "gitUrl": "http://localhost:8081/git/shop.git",
         "url": "http://shop.localhost:8080/",
+        "live": None,
+        "message": "It goes live as soon as the platform runs: `uhlp up`.",
     }
     subprocess.run(
         ["git", "clone", "--quiet", document["path"], str(tmp_path / "shop")], check=True, capture_output=True
@@ -33,6 +37,47 @@ def test_creating_tells_how_to_go_on(uhlp) -> None:
     assert f"git clone {uhlp.home.repo('shop')}" in text
     assert "git clone http://localhost:8081/git/shop.git" in text
     assert "http://shop.localhost:8080/" in text
+
+
+def note_running(uhlp: Any) -> None:
+    """As the supervisor does when it has started everything."""
+    uhlp.home.create()
+    state = {
+        "pid": 1,
+        "gateway": "http://g",
+        "control": "http://c",
+        "mcp": "http://m",
+        "domain": "localhost",
+        "port": 80,
+        "daemons": {},
+    }
+    (uhlp.home.run / "up.json").write_text(json.dumps(state))
+
+
+@pytest.mark.usefixtures("store")
+def test_creating_tells_that_it_is_not_live_in_time(uhlp) -> None:
+    note_running(uhlp)
+    document = uhlp.json("app", "create", "shop", "--timeout", "0", code=1)
+    assert document["commit"] == uhlp.git("shop", "rev-parse", "main")
+    assert (document["live"], document["message"]) == (False, "waiting for registry")
+    text = uhlp("app", "create", "other", "--timeout", "0", code=1).stdout
+    assert text.endswith(
+        "\n✘ not live after 0 s: waiting for registry\n  the app is created; see `uhlp status other`\n"
+    )
+
+
+@pytest.mark.usefixtures("store")
+def test_creating_need_not_wait(uhlp) -> None:
+    note_running(uhlp)
+    assert uhlp.json("app", "create", "shop", "--no-wait")["live"] is None
+
+
+def test_an_app_is_created_also_where_the_platform_has_been_killed(uhlp) -> None:
+    note_running(uhlp)
+    document = uhlp.json("app", "create", "shop")
+    assert document["commit"] == uhlp.git("shop", "rev-parse", "main")
+    assert document["live"] is None
+    assert document["message"].startswith("Whether it is live is not known: Redis cannot be reached")
 
 
 def test_a_name_is_taken_once(uhlp) -> None:

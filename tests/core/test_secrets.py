@@ -18,6 +18,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from support.published_programs import missing, sops
+from support.waiting import wait_until
 from uhlp_core.errors import InvalidInput
 from uhlp_core.secrets import ALL_APPS, LocalSecrets, SecretMissing, SecretStore, SecretsUnavailable
 from uhlp_core.secrets.names import check_name
@@ -251,6 +252,8 @@ def gpg_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     gpg("--quick-add-key", fingerprint, "rsa2048", "encrypt")
     yield fingerprint
     subprocess.run(["gpgconf", "--kill", "all"], check=True)
+    # That does not wait for the agent, which removes its sockets as it ends.
+    wait_until(lambda: not list(Path(home).glob("S.*")), "the agent has ended")
     shutil.rmtree(home)
 
 

@@ -133,6 +133,13 @@ def _instances(platform: Platform, app: str) -> set[str]:
     }
 
 
+def test_a_new_app_is_live_when_its_command_returns(platform: Platform) -> None:
+    created = platform.uhlp("app", "create", "begun")
+    assert created.code == 0
+    assert created.out.endswith("\n✔ live\n")
+    assert platform.answer("begun") == {"message": "Hello, world!"}
+
+
 def test_metrics_of_all_processes_are_served_in_one_place(platform: Platform) -> None:
     platform.create("counted", app_files("counted", answering("one")))
     for _ in range(3):
