@@ -156,7 +156,14 @@ def test_following_ends_cleanly_when_interrupted(uhlp, hello) -> None:
     log.parent.mkdir()
     log.write_bytes(entry("first"))
     command = [sys.executable, "-m", "uhlp_cli", "logs", "hello", "-f", "--home", str(uhlp.home.root)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
+    # Whoever runs the tests in the background of a script has them ignore the signal.
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as following:
         assert following.stdout is not None
         assert following.stderr is not None
         assert following.stdout.readline().rstrip().endswith("first")

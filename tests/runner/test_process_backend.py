@@ -138,6 +138,16 @@ async def test_without_a_node_that_serves(
     assert await backend.list() == []
 
 
+def test_platforms_on_one_machine_do_not_share_their_users(tmp_path: Path) -> None:
+    apps = ("shop", "bank", "post", "cafe")
+    given = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        users = Users(tmp_path / name / "users.json")
+        given.append([users.uid_of(app) for app in apps])
+    assert given[0] != given[1]
+
+
 async def test_each_app_has_its_user(tmp_path: Path) -> None:
     users = Users(tmp_path / "users.json")
     shop, bank = users.uid_of("shop"), users.uid_of("bank")
@@ -145,7 +155,7 @@ async def test_each_app_has_its_user(tmp_path: Path) -> None:
     assert UID_FIRST <= shop < UID_FIRST + UID_COUNT
     assert Users(tmp_path / "users.json").uid_of("shop") == shop
     (tmp_path / "users.json").write_text(json.dumps({"other": shop}))
-    assert users.uid_of("shop") == shop + 1
+    assert users.uid_of("shop") == UID_FIRST + (shop + 1 - UID_FIRST) % UID_COUNT
     (tmp_path / "users.json").write_text("[")
     with pytest.raises(BackendError, match="cannot be read"):
         users.uid_of("shop")

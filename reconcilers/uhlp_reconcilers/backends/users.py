@@ -1,7 +1,8 @@
 """Which user id belongs to which app, where the daemon is root and gives each app its own.
 
-An id follows from the app's name, so that a lost file changes nothing but the rare collision; the file
-remembers who got which.
+An id follows from the file's place and the app's name, so that apps of one name on two platforms of a machine
+do not share a user (its processes are counted together), and a lost file changes nothing but the rare
+collision. The file remembers who got which.
 """
 
 import hashlib
@@ -33,7 +34,7 @@ class Users:
         if app in known:
             return known[app]
         taken = set(known.values())
-        first = int.from_bytes(hashlib.sha256(app.encode()).digest()[:8])
+        first = int.from_bytes(hashlib.sha256(f"{self._path}\0{app}".encode()).digest()[:8])
         for step in range(UID_COUNT):
             uid = UID_FIRST + (first + step) % UID_COUNT
             if uid not in taken:
