@@ -25,8 +25,10 @@ from support.own_engine import ENGINE_ENDS, OwnEngine
 from support.waiting import wait_until
 
 SECONDS = float(os.environ.get("UHLP_TEST_CHAOS_SECONDS", "20"))
-SEED = int(os.environ.get("UHLP_TEST_CHAOS_SEED", random.SystemRandom().randrange(1 << 32)))
-WHOLE_WITHIN = 30.0
+SEED = int(os.environ.get("UHLP_TEST_CHAOS_SEED", "20261121"))
+"""Which blows fall, and when. Another number is another test."""
+
+WHOLE_WITHIN = 60.0
 """Seconds after the last blow in which all pools have all their instances again: on a machine with nothing
 else to do it takes less than 10, but other tests run beside this one."""
 
@@ -118,7 +120,7 @@ class Blows:
 
 
 @ENGINE_ENDS
-@pytest.mark.timeout(SECONDS + 120)
+@pytest.mark.timeout(SECONDS + 150)
 def test_no_blow_makes_an_answer_wrong(own_engine: OwnEngine) -> None:
     print(f"UHLP_TEST_CHAOS_SEED={SEED}")
     platform = Platform(settings={"UHLP_ISOLATION": "docker"})

@@ -18,7 +18,7 @@ from uhlp_state.model.pools import ResourceLimits
 
 Start = Callable[..., Awaitable[Sandbox]]
 Inspect = Callable[[Sandbox], Details]
-NOTICED = 5.0
+NOTICED = 20.0
 """Seconds; what is done to a container is noticed within milliseconds on an idle machine."""
 
 

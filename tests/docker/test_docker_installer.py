@@ -7,6 +7,7 @@ from pathlib import Path
 
 import docker as sdk
 import pytest
+from docker.errors import NotFound
 
 from runner.sandbox import MODES, Sandbox
 from support.package_index import PackageIndex, archive, package_index
@@ -177,7 +178,10 @@ def test_what_a_killed_daemon_left_running_is_removed_before_the_next_installati
 
 
 def _is_of(api: sdk.APIClient, container: str, home: Home) -> bool:
-    mounts = api.inspect_container(container)["Mounts"]
+    try:
+        mounts = api.inspect_container(container)["Mounts"]
+    except NotFound:
+        return False  # It has gone since it was listed, so it is not what this test holds on to.
     return any(mount["Source"].startswith(str(home.root)) for mount in mounts)
 
 

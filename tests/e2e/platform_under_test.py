@@ -210,6 +210,7 @@ class Platform:
     def environment(self) -> dict[str, str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("UHLP_")}
         chosen = {"UHLP_LOG_FORMAT": "text", "NO_COLOR": "1", "UHLP_ISOLATION": "process"}
+        chosen["UHLP_PUSH_WAIT_SECONDS"] = f"{DEADLINE:.0f}"
         chosen |= {"UHLP_SHARED_SECRET_CANARY": CANARY, "UHLP_SECRETS_KEY_FILE": f"{self.work}/secrets.key"}
         return {**clean, **chosen, **self.settings}
 

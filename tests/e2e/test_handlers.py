@@ -1,10 +1,12 @@
 """What user code can do, and what it can do wrong: each failure has its own error and harms nobody else."""
 
+import json
 import threading
 
 import pytest
 
 from e2e.platform_under_test import Platform, app_files
+from support.waiting import wait_until
 
 MODES = ("interpreter", "fork", "server")
 
@@ -100,7 +102,7 @@ def app(request: pytest.FixtureRequest, platform: Platform) -> str:
         name,
         "def handle(input, context):\n    return None\n",
         mode=mode,
-        pool="      timeoutSeconds: 1.5\n      concurrency: 4\n      resourceLimits: {memoryLimit: 256M}\n",
+        pool="      timeoutSeconds: 5\n      concurrency: 4\n      resourceLimits: {memoryLimit: 256M}\n",
         routes=routes,
     )
     platform.create(name, {**files, "state/_jit_code/all/v1/handler.py": HANDLER})
@@ -134,18 +136,17 @@ def test_a_failure_has_its_own_error_and_harms_no_other_request(
 def test_what_a_handler_prints_is_in_the_log_with_its_request(platform: Platform, app: str) -> None:
     answer = platform.request("GET", "/raises/x", app=app, headers={"X-Request-ID": f"find-me-{app}"})
     assert answer.headers["X-Request-ID"] == f"find-me-{app}"
-    done = platform.uhlp("logs", app, "--request", f"find-me-{app}", "--lines", "1000", "--json")
-    lines = done.json if done.out.lstrip().startswith("[") else _lines(done.out)
-    text = "\n".join(line["message"] for line in lines)
-    assert "about to fail" in text
-    assert "ValueError: secret detail" in text
-    assert {line["app"] for line in lines} == {app}
 
+    def lines() -> list[dict[str, str]]:
+        done = platform.uhlp("logs", app, "--request", f"find-me-{app}", "--lines", "1000", "--json")
+        return [json.loads(line) for line in done.out.splitlines()]
 
-def _lines(text: str) -> list[dict[str, str]]:
-    import json
+    def are_there() -> bool:
+        text = "\n".join(line["message"] for line in lines())
+        return "about to fail" in text and "ValueError: secret detail" in text
 
-    return [json.loads(line) for line in text.splitlines()]
+    wait_until(are_there, "what was printed and the error are in the log")
+    assert {line["app"] for line in lines()} == {app}
 
 
 def test_a_handler_gets_the_request_and_its_context(platform: Platform, app: str) -> None:

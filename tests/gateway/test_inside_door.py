@@ -142,7 +142,7 @@ async def test_the_input_is_checked(stage: Stage, sandbox: Sandbox, door: Door) 
 async def test_an_input_that_cannot_be_checked_in_time_is_refused(
     stage: Stage, sandbox: Sandbox, door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit_jobs(monkeypatch, 0.1)
+    limit_jobs(monkeypatch, 1.0)
     schemas = {"schemas/in.json": {"pattern": "^(a+)+$"}}
     await stage.publish([{**HELPER, "requestSchema": "schemas/in.json"}], sandbox.lanes, schemas=schemas)
     status, answer = await door.invoke(given="a" * 64 + "!")

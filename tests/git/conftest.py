@@ -1,5 +1,7 @@
 """Fixtures of the Git tests."""
 
+import shutil
+
 import pytest
 
 from git.git_world import Receiver, World
@@ -7,7 +9,9 @@ from git.git_world import Receiver, World
 
 @pytest.fixture
 def world(tmp_path):
-    return World(tmp_path / "home")
+    world = World(tmp_path / "home")
+    yield world
+    shutil.rmtree(world.home.run, ignore_errors=True)  # Elsewhere, if the folder's name is long.
 
 
 @pytest.fixture

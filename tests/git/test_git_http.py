@@ -100,7 +100,7 @@ async def test_a_pack_beyond_the_limit_is_refused(tmp_path):
 
 
 async def test_a_refused_first_push_leaves_no_app(world, receiver, tmp_path, monkeypatch):
-    monkeypatch.setattr(new_apps, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(new_apps, "GRACE_SECONDS", 1.0)
     work = world.clone(tmp_path / "work")
     work.commit({"state/app_definition.yaml": "appId: [\n"})
     async with control(world) as address:

@@ -298,7 +298,7 @@ async def counted(store):
     return sum([len(name) + OVERHEAD_BYTES + await store.strlen(name) for name in names])
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(
         st.tuples(

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.far_end import Answer, Sandbox, generic, http_result
 from gateway.stage import Stage
+from support.check_limits import limit_jobs
 from support.mcp_office import Office
 from support.private_redis import PrivateRedis
 from support.waiting import eventually
@@ -27,7 +28,7 @@ GREET = {
     "inputSchema": {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]},
     "outputSchema": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
     "annotations": {"readOnlyHint": True, "openWorldHint": False},
-    "timeoutSeconds": 0.5,
+    "timeoutSeconds": 5,
 }
 ANYTHING = {"name": "app.anything", "description": "Whatever.", "component": "greeter"}
 
@@ -104,7 +105,7 @@ async def test_a_call_runs_the_component_with_the_arguments(building: Building, 
     (request,) = building.sandbox.requests
     assert request["requestData"] == {"source": "internal", "internalDetails": {"input": {"name": "Ada"}}}
     context = request["context"]
-    assert (context["componentId"], context["timeoutMs"], context["depth"]) == ("greeter", 500, 1)
+    assert (context["componentId"], context["timeoutMs"], context["depth"]) == ("greeter", 5000, 1)
 
 
 @pytest.mark.parametrize(
@@ -181,9 +182,11 @@ async def test_a_component_invokes_another_one(building: Building) -> None:
     found = await building.call("a0", "core.component.invoke", componentId="greeter", input=[1])
     assert found == {"resultType": "generic", "data": {"ok": True}}
     building.sandbox.script = lambda _: http_result(201, "made")
-    found = await building.call("a0", "core.component.invoke", componentId="greeter", input=None, timeoutMs=9)
+    found = await building.call(
+        "a0", "core.component.invoke", componentId="greeter", input=None, timeoutMs=9000
+    )
     assert found["resultType"] == "httpResponse"
-    assert [request["context"]["timeoutMs"] for request in building.sandbox.requests] == [30_000, 9]
+    assert [request["context"]["timeoutMs"] for request in building.sandbox.requests] == [30_000, 9000]
 
 
 @pytest.mark.parametrize(
@@ -277,8 +280,9 @@ def _branching(levels: int) -> dict[str, Any]:
 )
 @pytest.mark.parametrize("place", ["inputSchema", "outputSchema"])
 async def test_a_schema_that_takes_for_ever_holds_up_nobody_else(
-    building: Building, place: str, schema: dict[str, Any]
+    building: Building, place: str, schema: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    limit_jobs(monkeypatch, 4.0)
     evil = {"text": "a" * 60 + "!"}
     building.sandbox.script = lambda _: generic(evil)
     await building.serve({**ANYTHING, place: schema})
@@ -292,4 +296,4 @@ async def test_a_schema_that_takes_for_ever_holds_up_nobody_else(
         await building.call("o0", "core.state.getRuntimeValue", key="k")
         slowest = max(slowest, loop.time() - started)
     assert "took too long" in call.result()
-    assert slowest < 1.0
+    assert slowest < 3.0, "nobody waits for the whole check"

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from support import community
+from support.check_limits import limit_jobs
 from support.community import ask, status
 from support.fault_server import PROGRAM, alive, approve, call, descendants, look, refused, serve
 from support.mcp_office import Office
@@ -80,12 +81,15 @@ async def test_more_blocks_than_anybody_reads_are_refused(office: Office) -> Non
     assert await call(office, "echo", text="x") == "x"
 
 
-async def test_a_servers_own_schema_cannot_stop_the_daemon(office: Office) -> None:
+async def test_a_servers_own_schema_cannot_stop_the_daemon(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_jobs(monkeypatch, 4.0)
     await approve(office)
     endless = asyncio.create_task(refused(office, "endless"))
     calls = 0
     while not endless.done():
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(3.0):
             assert await office.call("b0", "core.state.getRuntimeValue", key="k") == {"found": False}
         calls += 1
     assert endless.result().startswith("INVALID_OUTPUT: ")
@@ -150,13 +154,14 @@ def noted(office: Office, what: str) -> list[str]:
 
 
 async def test_a_server_that_fills_the_disk_is_ended(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "SWEEP_SECONDS", 0.05)
     monkeypatch.setattr(sessions, "FIRST_PAUSE_SECONDS", 0.01)
     small = PROGRAM.model_copy(update={"disk_limit": "16M"})
     await community.approve(office, "fault", {"command": "fault"}, small)
     assert await call(office, "fill", files=1, bytes=1 << 20) == "filled"
     assert (await status(office))["state"] == "ready"
     await call(office, "fill", files=2, bytes=12 << 20)
+    # Only now: a look between the two files would tell of half of it.
+    monkeypatch.setattr(sessions, "SWEEP_SECONDS", 0.05)
     told = (
         "has 24 MiB of at most 16 MiB and 100000 files; delete some in mcp/alpha/fault of the platform's home"
     )

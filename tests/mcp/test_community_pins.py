@@ -74,8 +74,12 @@ async def test_a_changed_tool_is_held_back_and_told_once(
     assert "community.fault.look" in await names(office)
     assert (await status(office))["held"] == ["echo"]
     assert "evil" not in json.dumps((await office.rpc("a0", "tools/list"))["result"])
-    told_events = [event for _, event in await events.history(office.redis, "alpha")]
-    assert [(event.reason, event.type) for event in told_events] == [("ToolHeldBack", "Warning")]
+
+    async def told_events() -> list[tuple[str, str]]:
+        return [(event.reason, event.type) for _, event in await events.history(office.redis, "alpha")]
+
+    await eventually(told_events, "an event tells of it")
+    assert await told_events() == [("ToolHeldBack", "Warning")]
     # Approving what it says now lets it through again.
     await serve(office, pins=await look(office))
     assert await call(office, "echo", text="x") == "x"

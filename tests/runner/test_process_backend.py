@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runner.sandbox import Sandbox, request
+from support.waiting import eventually
 from uhlp_core.home import Home
 from uhlp_reconcilers.backends.process import ProcessBackend
 from uhlp_reconcilers.backends.protocol import BackendError
@@ -50,7 +51,7 @@ async def test_remove_leaves_nothing(backend: ProcessBackend, sandbox: Sandbox) 
     before = sandbox.processes()
     await backend.remove(sandbox.instance, grace=5)
     assert before
-    assert not any(Path(f"/proc/{pid}").exists() for pid in before)
+    await eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in before), "all have ended")
     assert not sandbox.instance.dir.exists()
     assert await backend.list() == []
     assert sandbox.instance.exit_reason == "exited with status 0"

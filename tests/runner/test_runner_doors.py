@@ -41,8 +41,9 @@ def refuses(input, context):
 def waits(input, context):
     time.sleep(30)
 
-def brief(input, context):
-    time.sleep(0.3)
+def until_told(input, context):
+    while not os.path.exists(os.path.join(os.path.dirname(__file__), "told")):
+        time.sleep(0.01)
     return "done"
 
 def counts(input, context):
@@ -91,8 +92,8 @@ export function refuses() {
 
 export const waits = () => pause(30);
 
-export function brief() {
-  pause(0.3);
+export function until_told() {
+  while (!fs.existsSync(new URL("told", import.meta.url))) pause(0.01);
   return "done";
 }
 
@@ -297,20 +298,22 @@ async def test_state_is_fresh_but_in_server_mode(start: Start, mode: str) -> Non
 
 async def test_over_capacity(start: Start) -> None:
     sandbox = await start(CODE, concurrency=1)
-    first = asyncio.create_task(sandbox.execute("brief"))
+    first = asyncio.create_task(sandbox.execute("until_told"))
     await active(sandbox, 1)
     assert (await sandbox.execute("healthy"))[0] == 429
+    sandbox.tree("t1", {"told": ""})
     assert (await first)[1]["data"] == "done"
     assert (await sandbox.execute("healthy"))[0] == 200
 
 
 async def test_drain_finishes_what_runs(start: Start) -> None:
     sandbox = await start(CODE)
-    running = asyncio.create_task(sandbox.execute("brief"))
+    running = asyncio.create_task(sandbox.execute("until_told"))
     await active(sandbox, 1)
     assert (await sandbox.ask("POST", "/drain"))[0] == 200
     assert (await sandbox.ask("GET", "/readyz"))[0] == 503
     assert (await sandbox.execute("healthy"))[0] == 503
+    sandbox.tree("t1", {"told": ""})
     assert (await running)[1]["data"] == "done"
     await sandbox.backend.wait(sandbox.instance)
     assert sandbox.instance.exit_reason == "exited with status 0"
@@ -364,10 +367,11 @@ async def lanes(sandbox: Sandbox) -> list[str]:
 
 async def active(sandbox: Sandbox, count: int) -> None:
     """Wait until so many requests run."""
-    for _ in range(1000):
-        if (await sandbox.ask("GET", "/stats"))[1]["active"] == count:
-            return
-    raise AssertionError(f"never {count} active requests")
+
+    async def are_active() -> bool:
+        return bool((await sandbox.ask("GET", "/stats"))[1]["active"] == count)
+
+    await eventually(are_active, f"{count} active requests")
 
 
 def sleepers(sandbox: Sandbox) -> list[int]:

@@ -174,7 +174,7 @@ async def test_a_template_that_is_not_allowed_is_refused_before_it_serves(llm: L
 async def test_a_call_that_takes_too_long_ends_at_the_requests_time(llm: Llm) -> None:
     await llm.prepare(p="x")
     llm.mcp.script = lambda _: asyncio.sleep(30, completion("late"))
-    status, answer = await llm.ask("p", timeoutMs=100)
+    status, answer = await llm.ask("p", timeoutMs=1000)
     assert (status, answer["error"]) == (500, "HANDLER_TIMEOUT")
     await eventually(lambda: llm.mcp.gone == 1, "the call is cancelled")
 

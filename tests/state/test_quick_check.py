@@ -53,7 +53,7 @@ SCHEMAS = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(objects(SCHEMAS), DOCUMENTS)
 def test_a_quick_yes_is_always_right(schema: dict[str, Any], document: Any) -> None:
     if compile_quick(schema)(document):

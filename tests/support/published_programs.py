@@ -62,14 +62,14 @@ def postgres() -> Iterator[str]:
     tools = found[-1].parent
     user = "nobody" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     try:
         if user is not None:
             shutil.chown(folder, user)
         data = folder / "data"
         initialise = [tools / "initdb", "-D", data, "-U", "ada", "--auth=trust", "--no-sync"]
         subprocess.run(initialise, user=user, check=True, capture_output=True, cwd="/")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
         start = [tools / "postgres", "-D", data, "-p", str(port), "-k", folder, "-h", "127.0.0.1", "-F"]
         server = subprocess.Popen(start, user=user, stderr=subprocess.DEVNULL, cwd="/")
         try:

@@ -231,9 +231,9 @@ async def test_a_provider_without_its_secret_is_an_error_otherwise(desk: Desk, f
 
 async def test_the_whole_call_has_an_end(desk: Desk, fake: FakeLlm) -> None:
     fake.otherwise = Say(hang=True)
-    await desk.configure(openai(fake.openai, timeoutSeconds=0.2, retries={"max": 5}))
+    await desk.configure(openai(fake.openai, timeoutSeconds=1.0, retries={"max": 5}))
     error = await failing(desk)
-    assert (error.code, str(error)) == ("LLM_TIMEOUT", "no answer within llm.timeoutSeconds (0.2 s)")
+    assert (error.code, str(error)) == ("LLM_TIMEOUT", "no answer within llm.timeoutSeconds (1 s)")
     assert (await desk.counted())["tokens"] > 100
 
 

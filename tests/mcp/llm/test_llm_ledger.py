@@ -44,7 +44,7 @@ async def test_racing_processes_never_exceed_a_budget(desk: Desk, llm_redis: Pri
     assert LIMIT - 3 * 40 < counted <= LIMIT
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(
         st.tuples(st.booleans(), st.integers(0, 400), st.integers(0, 400), st.integers(0, 10)), max_size=25
@@ -103,7 +103,7 @@ async def test_what_is_settled_is_waited_for_though_who_waited_before_gave_up(de
 async def test_what_a_killed_process_held_is_let_go(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger_module, "GRACE_SECONDS", 0.0)
     ledger, limited = Ledger(desk.redis), account(Limit("app|", "tokens", LIMIT))
-    await ledger.reserve(limited, LIMIT, 0, 0.05)
+    await ledger.reserve(limited, LIMIT, 0, 1.0)
     with pytest.raises(OverBudget):
         await ledger.reserve(limited, 1, 0, 60)
 
