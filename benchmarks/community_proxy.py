@@ -65,7 +65,7 @@ async def _measure(settings: Settings) -> tuple[float, float]:
     redis = store.connect(settings)
     served = Fixed(redis, AppSnapshot("bench", "", "", definition, (), mcp_programs={"own": program}))
     egress = Egress(private_addresses=False)
-    connections = Connections(SecretStore.of(settings), Registrations(redis, served, egress), served)
+    connections = Connections(SecretStore.of(settings), Registrations(redis, served, egress))
     held = Pins(redis)
     sessions = Sessions(settings.home, connections, egress, held)
     checker = Checker()

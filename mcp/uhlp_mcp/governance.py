@@ -9,7 +9,7 @@ from typing import Any
 
 from uhlp_core.errors import UhlpError, Unavailable
 from uhlp_core.home import Home
-from uhlp_core.ids import PLATFORM_APP
+from uhlp_core.ids import PLATFORM_APP, Deployment
 from uhlp_core.store import UNAVAILABLE
 from uhlp_mcp.background import Background
 from uhlp_mcp.served import Served
@@ -98,7 +98,7 @@ class Governance:
     async def _current(self, deployment: str) -> PolicyChain:
         known = self._chains.get(deployment)
         try:
-            snapshot = await self._served.snapshot(deployment)
+            snapshot = await self._served.governing(deployment)
         except (Unavailable, *UNAVAILABLE):
             # While Redis is away, or has lost its data, those known last stay in force.
             if known is None:
@@ -124,7 +124,12 @@ class Governance:
 
 
 def _component(caller: Caller) -> str | None:
-    """As a chain wants it. A handler that leaves out its token does not say whose it is."""
+    """As a chain wants it: None where nobody vouches for whose call it is.
+
+    A handler that leaves out its token does not say, and a proposal may have given its components new names.
+    """
+    if Deployment.parse(caller.deployment).is_proposal:
+        return None
     return caller.component or (None if caller.instance else "")
 
 

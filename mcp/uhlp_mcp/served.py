@@ -7,6 +7,7 @@ import orjson
 
 from uhlp_core import keys
 from uhlp_core.errors import Unavailable
+from uhlp_core.ids import Deployment
 from uhlp_core.store import Store
 from uhlp_state.snapshot import AppSnapshot
 
@@ -48,6 +49,15 @@ class Served:
             snapshot = AppSnapshot.from_json(orjson.loads(raw)["snapshot"])
         self._known[deployment] = _Known(raw, snapshot, fresh_until)
         return snapshot
+
+    async def governing(self, deployment: str) -> AppSnapshot:
+        """The snapshot that says what a deployment may reach outside of its sandboxes: its own, or `main`'s.
+
+        A proposal can be written by the app's own code and is served before anybody has looked at it, so it
+        must not give itself programs, servers of others or other policies. Raises as `snapshot` does.
+        """
+        of = Deployment.parse(deployment)
+        return await self.snapshot(of.app if of.is_proposal else deployment)
 
     def doubt(self, deployment: str | None) -> None:
         """Another revision may be served; None: of any deployment."""

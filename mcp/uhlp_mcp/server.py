@@ -80,7 +80,7 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
     linux = LinuxTools(settings.home, served, egress)
     registrations = Registrations(redis, served, egress)
     pins = Pins(redis)
-    sessions = Sessions(settings.home, Connections(secrets, registrations, served), egress, pins)
+    sessions = Sessions(settings.home, Connections(secrets, registrations), egress, pins)
     toolbox = Toolbox.of(
         (
             *StateTools(manager, served).tools(),

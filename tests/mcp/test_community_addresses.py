@@ -108,25 +108,23 @@ async def test_what_is_no_server_is_no_session(
     assert not [part for part in ("s3cret", "of-the-tests") if part in json.dumps(answer) + caplog.text]
 
 
-async def test_a_proposal_gives_secrets_to_no_server_of_its_own(
-    office: Office, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "secret:upstream"}])
+async def test_a_proposal_calls_no_server_of_its_own(
+    office: Office, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
 ) -> None:
     """An app's own code can write proposals, which nobody has looked at."""
     monkeypatch.setenv("UHLP_SECRET_ALPHA__UPSTREAM", SECRET)
     proposal = "alpha@proposals-sum-3"
     async with running() as url:
-        server = {"url": url, "headers": {"Authorization": "secret:upstream"}}
-        for main in (None, {"url": "https://upstream.example/mcp", "headers": server["headers"]}):
-            if main is not None:
-                await serve(office, "sums", main)
-            await serve(office, "sums", server, deployment=proposal)
-            status, answer = await ask(office, "POST", f"/look/{proposal}/sums")
-            assert (status, answer["code"]) == (409, "MCP_SERVER_UNAVAILABLE")
-            assert "nobody has reviewed that the MCP server sums" in answer["detail"]
-        await serve(office, "sums", server)
+        await office.publish("alpha")
+        await serve(office, "sums", {"url": url, "headers": headers}, deployment=proposal)
+        status, answer = await ask(office, "POST", f"/look/{proposal}/sums")
+        assert (status, answer["code"]) == (409, "NOT_FOUND")
+        # What main names is the proposal's as well, and as main says it.
+        await serve(office, "sums", {"url": url, "headers": headers})
+        other = {"url": "https://upstream.example/mcp", "headers": headers}
+        await serve(office, "sums", other, deployment=proposal)
         assert (await ask(office, "POST", f"/look/{proposal}/sums"))[0] == 200
-        await serve(office, "open", {"url": url}, deployment=proposal)
-        assert (await ask(office, "POST", f"/look/{proposal}/open"))[0] == 200
 
 
 async def register(office: Office, credential: str, **body: Any) -> tuple[int, Any]:

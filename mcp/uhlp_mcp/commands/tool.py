@@ -91,7 +91,7 @@ class LinuxTools:
         await self._ending.finish()
 
     async def _execute(self, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
-        config = (await self._served.snapshot(caller.deployment)).definition.commands
+        config = (await self._served.governing(caller.deployment)).definition.commands
         command = config.find(given["command"])
         if command is None:
             listed = ", ".join(allowed.path for allowed in config.allowed) or "none"

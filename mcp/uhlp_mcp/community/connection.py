@@ -10,13 +10,11 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from uhlp_core.errors import Unavailable
 from uhlp_core.ids import Deployment
 from uhlp_core.secrets import SecretStore
 from uhlp_mcp.community.errors import ServerUnavailable
 from uhlp_mcp.community.registrations import Registrations
 from uhlp_mcp.community.spellings import spellings
-from uhlp_mcp.served import Served
 from uhlp_state.model import AllowedMcpServer, McpServer
 from uhlp_state.model.mcp_servers import SECRET
 from uhlp_state.snapshot import AppSnapshot
@@ -81,9 +79,8 @@ class Connection:
 class Connections:
     """Makes connections from what is served."""
 
-    def __init__(self, secrets: SecretStore, registrations: Registrations, served: Served) -> None:
+    def __init__(self, secrets: SecretStore, registrations: Registrations) -> None:
         self._secrets = secrets
-        self._served = served
         self._registrations = registrations
 
     async def connection(self, snapshot: AppSnapshot, deployment: str, name: str) -> Connection:
@@ -105,8 +102,6 @@ class Connections:
                 "sent the secrets in its `headers`; remove them, or give it a `url` in place of "
                 "`register: true`"
             )
-        if Deployment.parse(deployment).is_proposal and _has_secrets(server):
-            await self._check_reviewed(deployment, name, server)
         url = server.url or ""
         if server.registers:
             url = await self._registrations.url(deployment, name)
@@ -116,23 +111,6 @@ class Connections:
                 )
         # The sources of secrets are files, programs and servers, which block.
         return await asyncio.to_thread(self._resolved, deployment, name, server, program, url)
-
-    async def _check_reviewed(self, deployment: str, name: str, server: McpServer) -> None:
-        """A proposal can be written by the app's own code, so it must not choose where a secret goes.
-
-        Raises ServerUnavailable.
-        """
-        try:
-            production = await self._served.snapshot(Deployment.parse(deployment).app)
-            reviewed = production.definition.mcp_servers.get(name)
-        except Unavailable:
-            reviewed = None
-        if reviewed != server:
-            raise ServerUnavailable(
-                f"nobody has reviewed that the MCP server {name} of {deployment} gets secrets: a proposal "
-                "gives them only to servers that main defines alike; merge it, or try it as a branch "
-                "preview/<name>"
-            )
 
     def _resolved(
         self, deployment: str, name: str, server: McpServer, program: AllowedMcpServer | None, url: str

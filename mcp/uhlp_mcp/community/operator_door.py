@@ -72,7 +72,7 @@ class OperatorDoor:
         return _json(200, found)
 
     async def _servers(self, deployment: str) -> list[dict[str, Any]]:
-        snapshot = await self._served.snapshot(deployment)
+        snapshot = await self._served.governing(deployment)
         return [
             self._told(deployment, name, server, snapshot.mcp_pins.get(name))
             for name, server in sorted(snapshot.definition.mcp_servers.items())
@@ -97,7 +97,7 @@ class OperatorDoor:
         }
 
     async def _look(self, deployment: str, name: str) -> list[PinnedTool]:
-        snapshot = await self._served.snapshot(deployment)
+        snapshot = await self._served.governing(deployment)
         if name not in snapshot.definition.mcp_servers:
             listed = ", ".join(sorted(snapshot.definition.mcp_servers)) or "none"
             raise NotFound(f"{deployment} serves no MCP server {name!r}; its mcpServers: {listed}")

@@ -49,7 +49,7 @@ class Registrations:
         if wrong := violations(_BODY, body):
             raise InvalidInput(f"the registration is not valid: {wrong}")
         name, seconds = body["name"], body["leaseSeconds"]
-        server = (await self._served.snapshot(caller.deployment)).definition.mcp_servers.get(name)
+        server = (await self._served.governing(caller.deployment)).definition.mcp_servers.get(name)
         if server is None or not server.registers:
             raise NotFound(
                 f"{caller.deployment} lets no server register as {name!r}; mcpServers says `register: true`"

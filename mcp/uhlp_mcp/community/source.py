@@ -44,7 +44,7 @@ class CommunityTools:
         deployment = caller.deployment
         known = self._made.get(deployment)
         try:
-            snapshot = await self._served.snapshot(deployment)
+            snapshot = await self._served.governing(deployment)
         except UNAVAILABLE:
             return known[2] if known is not None else {}
         except Unavailable:
@@ -94,7 +94,7 @@ class CommunityTools:
         given: dict[str, Any],
     ) -> Blocks:
         deployment = caller.deployment
-        snapshot = await self._served.snapshot(deployment)
+        snapshot = await self._served.governing(deployment)
         if pinned not in snapshot.mcp_pins.get(server, ()):
             raise NotFound(f"{deployment} has no tool {pinned.name} of the MCP server {server} any more")
         async with self._sessions.session(snapshot, deployment, server) as session:

@@ -29,7 +29,7 @@ from uhlp_mcp.served import Served
 from uhlp_mcp.tools import Caller, Emit, Guard, Tool
 from uhlp_mcp.turns import TooManyWaiting, Turns
 from uhlp_state.json_schema.check_pool import JobFailed
-from uhlp_state.model.llm import MAX_CACHE_SECONDS, LlmConfig
+from uhlp_state.model.llm import MAX_CACHE_SECONDS, LlmConfig, LlmProvider, LlmProviderType
 from uhlp_state.model.policies import PolicyEvent
 from uhlp_state.snapshot import AppSnapshot
 from uhlp_state.state_manager import StateManager
@@ -262,21 +262,23 @@ class LlmTools:
 
 
 def _check_reviewed(plan: Plan, production: LlmConfig | None) -> None:
-    """A proposal can be written by the app's own code, so it must not choose where a secret goes.
+    """A proposal can be written by the app's own code, so it must not choose where prompts and secrets go.
 
     Raises NotConfigured.
     """
     known = production.providers.values() if production is not None else ()
-    reviewed = {(each.type, each.base_url, each.api_key) for each in known}
+    reviewed = {_destination(each) for each in known}
     for candidate in plan.candidates:
         defined = candidate.defined
-        destination = (defined.type, defined.base_url, defined.api_key)
-        if defined.api_key is not None and destination not in reviewed:
+        if defined.type is not LlmProviderType.SCRIPTED and _destination(defined) not in reviewed:
             raise NotConfigured(
-                f"nobody has reviewed that {candidate.provider} gets {defined.api_key}: a proposal sends "
-                "secrets only to providers that main defines alike; merge it, or try it as a branch "
-                "preview/<name>"
+                f"nobody has reviewed what {candidate.provider} gets: a proposal asks only providers that "
+                "main defines alike (type, baseUrl, apiKey); merge it, or try it as a branch preview/<name>"
             )
+
+
+def _destination(provider: LlmProvider) -> object:
+    return provider.type, provider.base_url, provider.api_key
 
 
 def _question(snapshot: AppSnapshot, plan: Plan) -> str:

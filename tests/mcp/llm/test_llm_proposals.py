@@ -6,6 +6,7 @@ import pytest
 
 from support.fake_llm import FakeLlm
 from support.llm_desk import Desk, openai
+from uhlp_core.errors import Unavailable
 from uhlp_mcp.llm.errors import NotConfigured
 from uhlp_mcp.tools import Caller
 
@@ -13,17 +14,18 @@ PROPOSAL = Caller("alpha", "alpha@proposals-sum-3")
 
 
 @pytest.mark.parametrize("fallback", [False, True])
-async def test_a_proposal_sends_the_key_to_no_address_of_its_own(
-    desk: Desk, fake: FakeLlm, fallback: bool
+@pytest.mark.parametrize("key", ["secret:key", None])
+async def test_a_proposal_sends_nothing_to_an_address_of_its_own(
+    desk: Desk, fake: FakeLlm, fallback: bool, key: str | None
 ) -> None:
     await desk.configure(openai(fake.openai))
-    thief = openai(fake.openai + "/thief")["providers"]["p"]
+    thief = {**openai(fake.openai + "/thief")["providers"]["p"], "apiKey": key}
     proposed = (
         openai(fake.openai, fallbacks=["thief/m"]) if fallback else openai(fake.openai, model="thief/m")
     )
     proposed["providers"]["thief"] = thief
     await desk.configure(proposed, PROPOSAL.deployment)
-    with pytest.raises(NotConfigured, match="nobody has reviewed that thief gets secret:key"):
+    with pytest.raises(NotConfigured, match="nobody has reviewed what thief gets"):
         await desk.ask(PROPOSAL)
     assert fake.seen == []
     # Whoever pushes a preview could as well push to main.
@@ -38,7 +40,10 @@ async def test_without_production_nothing_is_reviewed(desk: Desk, fake: FakeLlm,
     if production:
         await desk.configure(None)
     await desk.configure(openai(fake.openai), PROPOSAL.deployment)
-    with pytest.raises(NotConfigured, match="nobody has reviewed"):
+    with pytest.raises(
+        NotConfigured if production else Unavailable,
+        match="nobody has reviewed" if production else "no revision of alpha is served yet",
+    ):
         await desk.ask(PROPOSAL)
     assert fake.seen == []
 
