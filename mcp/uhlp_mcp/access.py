@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Iterable
 
 from uhlp_core.errors import InvalidInput, NotFound, UhlpError, Unavailable
-from uhlp_core.ids import PLATFORM_APP, Deployment
+from uhlp_core.ids import Deployment
 from uhlp_core.settings import Settings
 from uhlp_core.tokens import Unauthenticated
 from uhlp_mcp.bearers import Bearers
@@ -44,14 +44,16 @@ class Access:
 
         Raises:
             Unauthenticated: nobody that is known.
-            Forbidden: an API key without permission for MCP.
+            Forbidden: an API key without permission for MCP, or the operator without an app.
             NotFound: a known client, and no such deployment, or one of another app.
             TooManyKeys: too many unknown keys at once.
         """
         if not credential:
             raise Unauthenticated("send an API key of the app, or a token, as Authorization: Bearer")
         if self._operator and hmac.compare_digest(credential.encode(), self._operator.encode()):
-            return await self._served_caller(target) if target else Caller(PLATFORM_APP, PLATFORM_APP)
+            if not target:
+                raise Forbidden("the operator token opens one app at a time: use /mcp/<app>")
+            return await self._served_caller(target)
         if _is_token(credential):
             return self._bearer(target, credential)
         return await self._key_holder(target, credential)

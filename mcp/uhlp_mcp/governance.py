@@ -9,7 +9,7 @@ from typing import Any
 
 from uhlp_core.errors import UhlpError, Unavailable
 from uhlp_core.home import Home
-from uhlp_core.ids import PLATFORM_APP, Deployment
+from uhlp_core.ids import Deployment
 from uhlp_core.store import UNAVAILABLE
 from uhlp_mcp.background import Background
 from uhlp_mcp.served import Served
@@ -39,9 +39,9 @@ class Governance:
 
         Raises PolicyDenied, and Unavailable where the policies in force, or the audit log, are out of reach.
         """
-        chain = await self._chain(caller)
+        chain = await self._current(caller.deployment)
         component = _component(caller)
-        if chain is None or not chain.concerns(event, tool=tool, component=component):
+        if not chain.concerns(event, tool=tool, component=component):
             return content
 
         def decide() -> Decision:
@@ -72,8 +72,8 @@ class Governance:
 
     async def concerns(self, event: PolicyEvent, caller: Caller, tool: str = "") -> bool:
         """Whether there is anything to decide. Raises as `check` does."""
-        chain = await self._chain(caller)
-        return chain is not None and chain.concerns(event, tool=tool, component=_component(caller))
+        chain = await self._current(caller.deployment)
+        return chain.concerns(event, tool=tool, component=_component(caller))
 
     def know(self, deployments: set[str]) -> None:
         """Read the policies of deployments that may call, so that they are at hand if Redis goes away.
@@ -90,10 +90,6 @@ class Governance:
     async def _learn(self, deployment: str) -> None:
         with contextlib.suppress(UhlpError, *UNAVAILABLE):  # who calls is told
             await self._current(deployment)
-
-    async def _chain(self, caller: Caller) -> PolicyChain | None:
-        """None for the operator, who declares the policies."""
-        return None if caller.app == PLATFORM_APP else await self._current(caller.deployment)
 
     async def _current(self, deployment: str) -> PolicyChain:
         known = self._chains.get(deployment)
