@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
 from referencing import Registry
 
@@ -17,6 +16,7 @@ from uhlp_core.errors import NotFound, UhlpError
 from uhlp_core.ids import Deployment
 from uhlp_mcp.blocks import Blocks
 from uhlp_mcp.turns import Turns
+from uhlp_state.json_schema.dialects import dialect_of
 from uhlp_state.json_schema.quick_check import compile_quick
 from uhlp_state.model.policies import PolicyEvent
 
@@ -39,8 +39,8 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
 
 def compiled(schema: Mapping[str, Any]) -> Validator:
-    """A validator that fetches no reference, whatever the schema says."""
-    return Draft202012Validator(schema, registry=Registry())
+    """A validator of the schema's own dialect that fetches no reference, whatever the schema says."""
+    return dialect_of(schema).validator(schema, registry=Registry())
 
 
 def violations(validator: Validator, value: Any) -> str:

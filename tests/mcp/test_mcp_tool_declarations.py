@@ -23,6 +23,16 @@ async def test_what_the_quick_check_refuses_is_judged_in_full() -> None:
         await checked.check("shop", {"n": 0})
 
 
+async def test_arguments_are_judged_in_the_dialect_that_the_schema_names() -> None:
+    pair = {"items": [{"type": "string"}], "additionalItems": False}
+    named = {"$schema": "http://json-schema.org/draft-07/schema#", "properties": {"pair": pair}}
+    checked = tool("community.x.y", named)
+    await checked.check("shop", {"pair": ["a"]})
+    for wrong in ([1], ["a", "b"]):
+        with pytest.raises(InvalidArguments):
+            await checked.check("shop", {"pair": wrong})
+
+
 def test_safe_names_are_cut_with_a_hash_where_they_are_too_long() -> None:
     assert safe_name("core.state.x") == "core__state__x"
     long = "a." * 31 + "a"

@@ -137,6 +137,10 @@ def test_a_variable_that_apps_may_not_set_is_told_with_its_place_and_the_remedy(
         ({PINS: "{"}, "YAML_SYNTAX"),
         ({PINS: pins("a b")}, "BAD_VALUE"),
         ({PINS: pins("a", inputSchema={"$ref": "https://evil.example/"})}, "SCHEMA_REFERENCE"),
+        (
+            {PINS: pins("a", inputSchema={"$schema": "http://json-schema.org/draft-04/schema#"})},
+            "SCHEMA_INVALID",
+        ),
         ({PINS: pins("a", "a")}, "DUPLICATE_TOOL"),
         ({PINS: pins("a.b"), "state/mcp_pins/clock.a.json": pins("b")}, "DUPLICATE_TOOL"),
     ],
