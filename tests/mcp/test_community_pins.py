@@ -11,6 +11,7 @@ from support.fault_server import approve, call, look, refused, serve
 from support.mcp_office import Office
 from support.waiting import eventually
 from uhlp_core import events
+from uhlp_core.tokens import Claims, TokenKey
 from uhlp_mcp.community import session, sessions
 from uhlp_state.model import McpPins
 
@@ -23,15 +24,21 @@ async def test_nothing_is_offered_before_it_is_pinned(office: Office) -> None:
     assert await names(office) == []
     told = await status(office)
     assert (told["isPinned"], told["tools"], told["state"]) == (False, [], "stopped")
-    answer = await office.rpc(
-        "a0", "tools/call", {"name": "community.fault.echo", "arguments": {"text": "x"}}
-    )
-    assert "there is no tool named" in answer["error"]["message"]
+    remedy = "nothing of fault is approved: `uhlp mcp pin alpha fault`"
+    assert [
+        await unknown(office, "a0", "community.fault.echo"),
+        await unknown(office, "a0", "community__fault__echo"),
+        await unknown(office, "a0", "community.faults.echo"),
+        await unknown(office, "b0", "community.fault.echo"),
+        await unknown(office, "a0", "community.fault.echo", {"core.*"}),
+        await unknown(office, "a0", "community.fault.echo", {"community.fault.*"}),
+    ] == [remedy, remedy, *["tools/list names them all"] * 3, remedy]
 
     pins = await look(office)
     assert await names(office) == []
     await serve(office, pins=pins)
     assert await names(office) == [f"community.fault.{tool.name}" for tool in pins]
+    assert await unknown(office, "a0", "community.fault.echoes") == "did you mean 'community.fault.echo'?"
     assert await call(office, "echo", text="hello") == "hello"
     listed = (await office.rpc("a0", "tools/list"))["result"]["tools"]
     echo = next(tool for tool in listed if tool["name"] == "community.fault.echo")
@@ -49,6 +56,19 @@ async def test_nothing_is_offered_before_it_is_pinned(office: Office) -> None:
     }
     assert (await refused(office, "echo", text=1)).startswith("INVALID_ARGUMENTS: ")
     assert await refused(office, "refuse") == "TOOL_FAILED: not today"
+
+
+async def unknown(office: Office, instance: str, tool: str, scopes: set[str] | None = None) -> str:
+    """What whoever calls a tool that is not there is told to do."""
+    headers = {}
+    if scopes is not None:
+        claims = Claims("alpha", "alpha", instance=instance, scopes=frozenset(scopes))
+        headers["Authorization"] = f"Bearer {TokenKey.of(office.settings.home).sign(claims, 60)}"
+    body = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": tool}}
+    _, answer = await office.post(instance, body, headers=headers)
+    assert answer["error"]["data"] == {"code": "UNKNOWN_TOOL"}
+    said: str = answer["error"]["message"]
+    return said.removeprefix(f"there is no tool named {tool!r}; ")
 
 
 async def test_a_changed_tool_is_held_back_and_told_once(

@@ -1,6 +1,8 @@
 """What a tool may be called, and how its arguments are checked."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -85,6 +87,13 @@ async def test_sources_add_each_callers_own_tools_within_its_scopes() -> None:
     assert await names(Caller("blog", "blog", scopes=frozenset())) == []
     assert (await toolbox.find(own, "app__shop__greet")).name == "app.shop.greet"
     assert await toolbox.find(everything, "core.shared") is shared
-    for caller, name in ((own, "core.shared"), (everything, "app.blog.greet"), (own, "app.shop")):
-        with pytest.raises(UnknownTool):
+    elsewhere = "tools/list names them all"
+    for caller, name, remedy in (
+        (own, "core.shared", elsewhere),
+        (own, "core.share", elsewhere),
+        (everything, "core.share", "did you mean 'core.shared'?"),
+        (replace(everything, safe_names=True), "core__share", "did you mean 'core__shared'?"),
+        (own, "app.shop", "did you mean 'app.shop.greet'?"),
+    ):
+        with pytest.raises(UnknownTool, match=rf"^there is no tool named '{name}'; {re.escape(remedy)}$"):
             await toolbox.find(caller, name)
