@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from uhlp_core.home import Home
     from uhlp_state.model import McpPins, PinnedTool
 
-_NO_TOOLS = "{server} offers no tools, so there is nothing to approve."
-
 
 @click.group("mcp", cls=Group)
 def mcp() -> None:
@@ -84,8 +82,8 @@ def pin(
     anything else is held back. A commit on main is waited for until it is live.
 
     \b
-    With --json (needs --yes): {app, server, branch, commit, tools: [names], live, message}; commit is null
-      if nothing changed, live where it did not wait.
+    With --json (needs --yes): {app, server, branch, commit, tools: [names], warnings: [texts], live,
+      message}; commit is null if nothing changed, live where it did not wait.
     """
     from uhlp_state.git_repo import read_ref
     from uhlp_state.model import McpPins, PinnedTool
@@ -100,17 +98,20 @@ def pin(
     pins = McpPins(tools=tuple(PinnedTool.model_validate(tool) for tool in found["tools"]))
     before = _pinned(repo, head, server)
     names = [tool.name for tool in pins.tools]
+    warnings = [_no_such_tool(pattern, names) for pattern in found["unmatched"]]
     if not invocation.json:
-        _show_all(pins, before)
+        _show_all(pins, before, warnings)
     document = {
         "app": app,
         "server": server,
         "branch": PRODUCTION_BRANCH,
         "commit": None,
         "tools": names,
+        "warnings": warnings,
     }
     if list(before.values()) == list(pins.tools):
-        message = "Nothing has changed since it was approved." if before else _NO_TOOLS.format(server=server)
+        unchanged = "Nothing has changed since it was approved."
+        message = unchanged if before else f"{server} offers no tools, so there is nothing to approve."
         invocation.answer({**document, "live": None, "message": message}, message)
         return
     if not yes:
@@ -174,11 +175,20 @@ def _pinned(repo: Path, head: str, server: str) -> "dict[str, PinnedTool]":
     return {tool.name: tool for tool in found.tools}
 
 
-def _show_all(pins: "McpPins", before: "dict[str, PinnedTool]") -> None:
+def _no_such_tool(pattern: str, names: list[str]) -> str:
+    from uhlp_state.problems import did_you_mean, quoted
+
+    remedy = did_you_mean(pattern, names, "correct `tools` or `exceptTools` in state/app_definition.yaml")
+    return f"the server has no tool {quoted(pattern)}; {remedy}"
+
+
+def _show_all(pins: "McpPins", before: "dict[str, PinnedTool]", warnings: list[str]) -> None:
     for tool in pins.tools:
         _show(tool, before.get(tool.name))
     for name in sorted(before.keys() - {tool.name for tool in pins.tools}):
         line(f"- {name}: gone", fg="yellow")
+    for warning in warnings:
+        line(f"! {clean(warning)}", fg="yellow")
 
 
 def _show(tool: "PinnedTool", before: "PinnedTool | None") -> None:

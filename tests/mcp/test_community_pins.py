@@ -157,7 +157,7 @@ async def test_the_operator_approves_with_a_commit_or_a_proposal(office: Office)
     await asyncio.to_thread(uhlp, "app", "create", "alpha")
     await serve(office)
     made = await asyncio.to_thread(uhlp.json, "mcp", "pin", "alpha", "fault", "--yes")
-    assert (made["branch"], len(made["tools"])) == ("main", 20)
+    assert (made["branch"], len(made["tools"]), made["warnings"]) == ("main", 20, [])
     assert (made["live"], made["message"][:32]) == (None, "Whether it is live is not known:")
     file = f"{made['commit']}:state/mcp_pins/fault.json"
     pinned = McpPins.model_validate_json(uhlp.git("alpha", "show", file)).tools
@@ -225,6 +225,13 @@ async def test_the_operator_is_told_what_cannot_be_approved(office: Office) -> N
         in (refusal["error"]["message"])
     )
     assert uhlp.git("alpha", "rev-parse", "main") == head
+
+    await serve(office, tools=["ehco", "change", "k*"], exceptTools=["*", "x*"])
+    made = await asyncio.to_thread(uhlp.json, "mcp", "pin", "alpha", "fault", "--yes")
+    assert made["warnings"] == [
+        "the server has no tool 'ehco'; did you mean 'echo'?",
+        "the server has no tool 'x*'; correct `tools` or `exceptTools` in state/app_definition.yaml",
+    ]
 
 
 async def test_no_secret_gets_into_what_is_approved(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
