@@ -19,7 +19,7 @@ _SOURCES = {"command": ("args", "env"), "url": ("headers",), "register": ("heade
 
 _WRONG_SECRET = (
     "write a reference such as secret:postgres as the whole value (of an option: in the argument after it), "  # noqa: S105
-    "and set it with `uhlp secrets set`"
+    "and set it with `uhlp secrets set`: exactly what is to be sent, for Authorization mostly `Bearer <token>`"
 )
 
 _SERVERS_OWN = "the server says so itself: its authors must correct it, or use another version of the server"
