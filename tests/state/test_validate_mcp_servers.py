@@ -133,7 +133,7 @@ def test_a_variable_that_apps_may_not_set_is_told_with_its_place_and_the_remedy(
 
 def test_a_header_in_the_clear_is_told_what_its_secret_has_to_be() -> None:
     (problem,) = check("{crm: {url: 'https://a.example/', headers: {Authorization: Bearer x}}}").problems
-    assert problem.remedy.endswith("exactly what is to be sent, for Authorization mostly `Bearer <token>`")
+    assert problem.remedy.endswith("all that is to be sent, such as `Bearer <token>` for Authorization")
 
 
 @pytest.mark.parametrize(

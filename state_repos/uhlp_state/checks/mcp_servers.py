@@ -19,10 +19,10 @@ _SOURCES = {"command": ("args", "env"), "url": ("headers",), "register": ("heade
 
 _WRONG_SECRET = (
     "write a reference such as secret:postgres as the whole value (of an option: in the argument after it), "  # noqa: S105
-    "and set it with `uhlp secrets set`: exactly what is to be sent, for Authorization mostly `Bearer <token>`"
+    "and set it with `uhlp secrets set`: all that is to be sent, such as `Bearer <token>` for Authorization"
 )
 
-_SERVERS_OWN = "the server says so itself: its authors must correct it, or use another version of the server"
+_SERVERS_OWN = "the server itself describes its tool so: use another version of it, or tell its authors"
 
 
 def check_mcp_servers(
