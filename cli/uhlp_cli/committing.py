@@ -1,14 +1,22 @@
-"""Commits that the command line makes: in the operator's name, moving a branch by compare-and-swap only."""
+"""Commits that the command line makes: of valid trees, in the operator's name, by compare-and-swap only."""
 
 import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from uhlp_cli.output import clean
 from uhlp_cli.repos import git
-from uhlp_core.errors import Conflict
+from uhlp_core.errors import Conflict, UhlpError
 from uhlp_core.ids import PRODUCTION_BRANCH
 from uhlp_state.commits import PLATFORM_AUTHOR, Author, move_branch, stage_commit
+
+if TYPE_CHECKING:
+    from uhlp_state.tree_source import TreeSource
+
+CLONES = "A clone needs `git pull --rebase` before its next push."
+"""What people are told of a commit that did not come from one."""
 
 
 def operator() -> Author:
@@ -17,6 +25,17 @@ def operator() -> Author:
     if told.returncode:
         return PLATFORM_AUTHOR
     return Author.parse(told.stdout.rpartition(">")[0])
+
+
+def refuse_invalid(repo: Path, source: "TreeSource", commit: str, tree: str, what: str) -> None:
+    """Raise UhlpError for a tree that a push would be refused for today; `what` is how it begins."""
+    from uhlp_state.parse_cache import ParseCache
+    from uhlp_state.receive import check_commit, current_platform
+
+    platform = current_platform(repo.parent)
+    if problems := check_commit(source, repo.stem, commit, tree, ParseCache(), platform):
+        listed = "\n".join(clean(problem.format()) for problem in problems)
+        raise UhlpError(f"{what}, so nothing was changed:\n{listed}", code="INVALID_STATE")
 
 
 def commit_files(repo: Path, parent: str | None, files: Mapping[str, bytes], message: str) -> str:

@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 import click
 
-from uhlp_cli.committing import commit_files, operator
+from uhlp_cli.committing import CLONES, commit_files, operator, refuse_invalid
 from uhlp_cli.frame import Group, Invocation
+from uhlp_cli.going_live import answer_when_live, wait_options
 from uhlp_cli.output import clean, line, short, table
 from uhlp_cli.repos import existing_app
 from uhlp_core.errors import Conflict, InvalidInput, NotFound, UhlpError, Unavailable
@@ -17,7 +18,6 @@ from uhlp_core.ids import PRODUCTION_BRANCH, Deployment
 
 if TYPE_CHECKING:
     from uhlp_core.home import Home
-    from uhlp_state.commits import StagedCommit
     from uhlp_state.model import McpPins, PinnedTool
 
 
@@ -65,16 +65,25 @@ def status(invocation: Invocation, app: str, preview: str | None) -> None:
 @click.argument("server")
 @click.option("--propose", is_flag=True, help="Make a branch proposals/… to be reviewed, and leave main.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@wait_options
 @click.pass_obj
-def pin(invocation: Invocation, app: str, server: str, propose: bool, yes: bool) -> None:
+def pin(
+    invocation: Invocation,
+    app: str,
+    server: str,
+    propose: bool,
+    yes: bool,
+    no_wait: bool,
+    timeout: float,
+) -> None:
     """Ask the running SERVER of APP for its tools, show them, and approve them with a commit.
 
     Read what is shown: descriptions are what language models get to read. From then on a tool that says
-    anything else is held back.
+    anything else is held back. A commit on main is waited for until it is live.
 
     \b
-    With --json (needs --yes): {app, server, branch, commit, tools: [names]}; commit is null if nothing
-      changed.
+    With --json (needs --yes): {app, server, branch, commit, tools: [names], warnings: [texts], live,
+      message}; commit is null if nothing changed, live where it did not wait.
     """
     from uhlp_state.git_repo import read_ref
     from uhlp_state.model import McpPins, PinnedTool
@@ -88,25 +97,49 @@ def pin(invocation: Invocation, app: str, server: str, propose: bool, yes: bool)
     found = _ask(invocation.home, "POST", f"/look/{quote(app)}/{quote(server)}")
     pins = McpPins(tools=tuple(PinnedTool.model_validate(tool) for tool in found["tools"]))
     before = _pinned(repo, head, server)
-    if not invocation.json:
-        for tool in pins.tools:
-            _show(tool, before.get(tool.name))
-        for name in sorted(before.keys() - {tool.name for tool in pins.tools}):
-            line(f"- {name}: gone", fg="yellow")
     names = [tool.name for tool in pins.tools]
-    document = {"app": app, "server": server, "branch": PRODUCTION_BRANCH, "commit": None, "tools": names}
+    warnings = [_no_such_tool(pattern, names) for pattern in found["unmatched"]]
+    if not invocation.json:
+        _show_all(pins, before, warnings)
+    document = {
+        "app": app,
+        "server": server,
+        "branch": PRODUCTION_BRANCH,
+        "commit": None,
+        "tools": names,
+        "warnings": warnings,
+    }
     if list(before.values()) == list(pins.tools):
-        invocation.answer(document, "Nothing has changed since it was approved.")
+        unchanged = "Nothing has changed since it was approved."
+        message = unchanged if before else f"{server} offers no tools, so there is nothing to approve."
+        invocation.answer({**document, "live": None, "message": message}, message)
         return
     if not yes:
         click.confirm(f"Approve these {len(names)} tools of {server}?", abort=True)
-    branch, commit = _commit(invocation, repo, head, server, pins, propose=propose)
-    invocation.answer({**document, "branch": branch, "commit": commit}, f"✔ {short(commit)} on {branch}")
+    branch, commit = _commit(repo, head, server, pins, propose=propose)
+    if not invocation.json:
+        line(f"✔ {short(commit)} on {branch}", fg="green")
+    document |= {"branch": branch, "commit": commit}
+    if propose:
+        message = f"Nothing is approved before {branch} is merged into {PRODUCTION_BRANCH}."
+        invocation.answer({**document, "live": None, "message": message}, message)
+        return
+    if not invocation.json:
+        line(CLONES, dim=True)
+    message = f"See `uhlp status {app}`."
+    if not no_wait:
+        try:
+            answer_when_live(invocation, app, commit, timeout, document, "the tools are approved")
+            return
+        except Unavailable as error:
+            message = f"Whether it is live is not known: {error}"
+    invocation.answer({**document, "live": None, "message": message}, message)
 
 
-def _commit(
-    invocation: Invocation, repo: Path, head: str, server: str, pins: "McpPins", *, propose: bool
-) -> tuple[str, str]:
+def _commit(repo: Path, head: str, server: str, pins: "McpPins", *, propose: bool) -> tuple[str, str]:
+    """Branch and commit. Raises UhlpError for what a push would be refused for, such as a schema that leads
+    outside itself.
+    """
     from uhlp_state.commits import move_branch, stage_commit
     from uhlp_state.git_repo import heads
     from uhlp_state.model.mcp_servers import PINS
@@ -116,7 +149,8 @@ def _commit(
     files = {f"{PINS}{server}.json": content.encode()}
     message = f"Approve {len(pins.tools)} tools of the MCP server {server}"
     staged = stage_commit(repo, head, files, message, operator())
-    _validate(invocation, repo, staged)
+    what = "the tools cannot be approved as they are"
+    refuse_invalid(repo, staged.source(repo), staged.commit, staged.tree, what)
     if not propose:
         return PRODUCTION_BRANCH, commit_files(repo, head, files, message)
     branch = Proposal(f"pin-{server}").branch(repo, heads(repo))
@@ -124,27 +158,6 @@ def _commit(
     if not move_branch(repo, branch, None, staged.commit):
         raise Conflict(f"somebody else made {branch} meanwhile; try again")
     return branch, staged.commit
-
-
-def _validate(invocation: Invocation, repo: Path, staged: "StagedCommit") -> None:
-    """Refuse what a push would be refused for, such as a schema that leads outside itself."""
-    from uhlp_state.parse_cache import ParseCache
-    from uhlp_state.receive import check_commit, current_platform
-
-    problems = check_commit(
-        staged.source(repo),
-        repo.stem,
-        staged.commit,
-        staged.tree,
-        ParseCache(),
-        current_platform(invocation.home.repos),
-    )
-    if problems:
-        listed = "\n".join(clean(problem.format()) for problem in problems)
-        raise InvalidInput(
-            f"the tools cannot be approved as they are, so nothing was changed:\n{listed}",
-            code="INVALID_STATE",
-        )
 
 
 def _pinned(repo: Path, head: str, server: str) -> "dict[str, PinnedTool]":
@@ -160,6 +173,22 @@ def _pinned(repo: Path, head: str, server: str) -> "dict[str, PinnedTool]":
     except ValidationError:
         return {}
     return {tool.name: tool for tool in found.tools}
+
+
+def _no_such_tool(pattern: str, names: list[str]) -> str:
+    from uhlp_state.problems import did_you_mean, quoted
+
+    remedy = did_you_mean(pattern, names, "correct `tools` or `exceptTools` in state/app_definition.yaml")
+    return f"the server has no tool {quoted(pattern)}; {remedy}"
+
+
+def _show_all(pins: "McpPins", before: "dict[str, PinnedTool]", warnings: list[str]) -> None:
+    for tool in pins.tools:
+        _show(tool, before.get(tool.name))
+    for name in sorted(before.keys() - {tool.name for tool in pins.tools}):
+        line(f"- {name}: gone", fg="yellow")
+    for warning in warnings:
+        line(f"! {clean(warning)}", fg="yellow")
 
 
 def _show(tool: "PinnedTool", before: "PinnedTool | None") -> None:

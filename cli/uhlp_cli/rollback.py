@@ -3,19 +3,15 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from uhlp_cli.frame import Command, ExitCode, Invocation
 from uhlp_cli.going_live import answer_when_live, wait_options
-from uhlp_cli.output import clean, line, short
+from uhlp_cli.output import line, short
 from uhlp_cli.repos import existing_app, git
 from uhlp_core.errors import InvalidInput, NotFound, Unavailable
 from uhlp_core.ids import PLATFORM_APP, PRODUCTION_BRANCH
-
-if TYPE_CHECKING:
-    from uhlp_core.settings import Settings
 
 MAX_UNDONE_NAMED = 20
 """Commits that the message names; the rest is counted."""
@@ -53,12 +49,17 @@ def rollback(
 
     With --json: {app, commit, target, undone, live, message}; live is null with --no-wait.
     """
+    from uhlp_cli.committing import CLONES, refuse_invalid
+    from uhlp_state.git_tree import GitTree
+
     repo = existing_app(invocation.home, app)
     plan = _plan(repo, revision)
-    _validate(invocation.settings, repo, app, plan)
+    target = GitTree.at(repo, plan.target)
+    refuse_invalid(repo, target, plan.target, plan.tree, f"{short(plan.target)} is not valid")
     commit = _commit(repo, plan, message)
     if not invocation.json:
         line(f"✔ {short(commit)} on {PRODUCTION_BRANCH}: the content of {short(plan.target)}", fg="green")
+        line(CLONES, dim=True)
     document = {"app": app, "commit": commit, "target": plan.target, "undone": list(plan.undone)}
     if no_wait or app == PLATFORM_APP:
         invocation.answer({**document, "live": None, "message": ""}, f"See `uhlp status {app}`.")
@@ -123,27 +124,6 @@ def _earlier(repo: Path, head: str) -> str:
 
 def _tree(repo: Path, commit: str) -> str:
     return git(repo, "rev-parse", "--verify", f"{commit}^{{tree}}")
-
-
-def _validate(settings: "Settings", repo: Path, app: str, plan: Plan) -> None:
-    """Refuse a revision that a push of it would be refused for: the rules may have changed since."""
-    from uhlp_state.git_tree import GitTree
-    from uhlp_state.parse_cache import ParseCache
-    from uhlp_state.receive import check_commit, current_platform
-
-    problems = check_commit(
-        GitTree.at(repo, plan.target),
-        app,
-        plan.target,
-        plan.tree,
-        ParseCache(),
-        current_platform(settings.home.repos),
-    )
-    if problems:
-        listed = "\n".join(clean(problem.format()) for problem in problems)
-        raise InvalidInput(
-            f"{short(plan.target)} is not valid, so nothing was changed:\n{listed}", code="INVALID_STATE"
-        )
 
 
 def _commit(repo: Path, plan: Plan, why: str | None) -> str:

@@ -20,7 +20,7 @@ from uhlp_core.guess_limit import GuessLimit
 from uhlp_core.settings import LOOPBACK, Settings
 from uhlp_core.store import UNAVAILABLE
 from uhlp_core.tokens import Unauthenticated
-from uhlp_mcp.access import Access, Forbidden
+from uhlp_mcp.access import PERMISSION, Access, Forbidden
 from uhlp_mcp.bearers import credential
 from uhlp_mcp.community.registrations import SCOPE, Registrations
 from uhlp_mcp.door_server import DoorServer
@@ -127,7 +127,12 @@ class NetworkDoor:
         if isinstance(caller, web.Response):
             return caller
         if not caller.may_use(SCOPE):
-            return refusal(403, f"this credential may not register servers; the scope {SCOPE} lets it")
+            return refusal(
+                403,
+                "this credential may not register servers; an API key with the permission "
+                f"`{PERMISSION}:{SCOPE}` may, and so may a token of "
+                f"`uhlp token {caller.deployment} --tool {SCOPE}`",
+            )
         try:
             lease = await self._registrations.register(caller, document)
         except NotFound as error:

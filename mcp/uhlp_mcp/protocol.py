@@ -81,6 +81,11 @@ class Answer:
 class RpcError(Exception):
     """The request names what is not there."""
 
+    def __init__(self, message: str, data: dict[str, Any] | None = None) -> None:
+        """`data` is for programs: {code}, as in ERROR_META."""
+        super().__init__(message)
+        self.data = data
+
 
 def read(body: bytes) -> Request | None:
     """The request in a body, or None for anything that is not one of the two, plain and well-formed."""
@@ -129,7 +134,8 @@ async def answer(
             extra = {}
     except RpcError as error:
         # Only the stateless revision gives this error an HTTP status of its own.
-        return Answer(400 if stateless else 200, _error(request.ident, INVALID_PARAMS, str(error)))
+        body = _error(request.ident, INVALID_PARAMS, str(error), error.data)
+        return Answer(400 if stateless else 200, body)
     except UhlpError as error:
         return Answer(200, _error(request.ident, INTERNAL_ERROR, f"{error.code}: {error}"))
     except UNAVAILABLE:
@@ -169,7 +175,7 @@ async def call(
     try:
         found = await toolbox.call(caller, name, arguments, emit)
     except UnknownTool as error:
-        raise RpcError(str(error)) from None
+        raise RpcError(str(error), {"code": error.code}) from None
     except UhlpError as error:
         return _failed(error.code, str(error), error.retry_after)
     except UNAVAILABLE:
@@ -207,5 +213,8 @@ def _failed(code: str, message: str, retry_after: float | None) -> dict[str, Any
     }
 
 
-def _error(ident: str | int, code: int, message: str) -> bytes:
-    return orjson.dumps({"jsonrpc": "2.0", "id": ident, "error": {"code": code, "message": message}})
+def _error(ident: str | int, code: int, message: str, data: dict[str, Any] | None = None) -> bytes:
+    error: dict[str, Any] = {"code": code, "message": message}
+    if data is not None:
+        error["data"] = data
+    return orjson.dumps({"jsonrpc": "2.0", "id": ident, "error": error})

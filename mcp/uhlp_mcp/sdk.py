@@ -81,7 +81,7 @@ class SdkServer:
         try:
             found = await protocol.call(self._toolbox, _caller(ctx), params.name, params.arguments or {})
         except protocol.RpcError as error:
-            raise MCPError(protocol.INVALID_PARAMS, str(error)) from None
+            raise MCPError(protocol.INVALID_PARAMS, str(error), error.data) from None
         return CallToolResult.model_validate(found)
 
 

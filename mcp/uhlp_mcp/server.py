@@ -81,6 +81,7 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
     registrations = Registrations(redis, served, egress)
     pins = Pins(redis)
     sessions = Sessions(settings.home, Connections(secrets, registrations), egress, pins)
+    community = CommunityTools(served, sessions, pins, checker.violations)
     toolbox = Toolbox.of(
         (
             *StateTools(manager, served).tools(),
@@ -91,11 +92,9 @@ async def serve(settings: Settings, stop: asyncio.Event, listener: socket.socket
             *linux.tools(),
             *llm.tools(),
         ),
-        (
-            AppTools(served, invoker, checker.violations),
-            CommunityTools(served, sessions, pins, checker.violations),
-        ),
+        (AppTools(served, invoker, checker.violations), community),
         governance,
+        community.hint,
     )
     sdk = SdkServer(toolbox)
     endpoint = Endpoint(toolbox, sdk)

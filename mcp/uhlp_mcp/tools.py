@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
 from referencing import Registry
 
@@ -17,11 +16,16 @@ from uhlp_core.errors import NotFound, UhlpError
 from uhlp_core.ids import Deployment
 from uhlp_mcp.blocks import Blocks
 from uhlp_mcp.turns import Turns
+from uhlp_state.json_schema.dialects import dialect_of
 from uhlp_state.json_schema.quick_check import compile_quick
 from uhlp_state.model.policies import PolicyEvent
+from uhlp_state.problems import did_you_mean
 
 MAX_NAME = 64
 """Characters of a tool's name: what the strictest LLM APIs and clients take."""
+
+MAX_UNKNOWN = 80
+"""Characters of a name without a tool that are told."""
 
 THREADS_OF_APP = 4
 """Threads that calls of one app hold at the same time: a slow disk is kept busy, the other apps' are free."""
@@ -39,8 +43,8 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
 
 def compiled(schema: Mapping[str, Any]) -> Validator:
-    """A validator that fetches no reference, whatever the schema says."""
-    return Draft202012Validator(schema, registry=Registry())
+    """A validator of the schema's own dialect that fetches no reference, whatever the schema says."""
+    return dialect_of(schema).validator(schema, registry=Registry())
 
 
 def violations(validator: Validator, value: Any) -> str:
@@ -188,6 +192,10 @@ class ToolSource(Protocol):
         ...
 
 
+Hint = Callable[[Caller, str], Awaitable[str]]
+"""Why a caller has no tool of a name, and what to do; empty where there is nothing to say."""
+
+
 class Guard(Protocol):
     """Decides what calls may do."""
 
@@ -249,22 +257,31 @@ class Toolbox:
     core: Mapping[str, Tool]
     sources: tuple[ToolSource, ...] = ()
     guard: "Guard | None" = None
+    hint: Hint | None = None
     _aliases: Mapping[str, Tool] = field(default_factory=dict, repr=False)
     _turns: Turns = field(default_factory=Turns, repr=False)
 
     @classmethod
     def of(
-        cls, tools: Iterable[Tool], sources: Iterable[ToolSource] = (), guard: "Guard | None" = None
+        cls,
+        tools: Iterable[Tool],
+        sources: Iterable[ToolSource] = (),
+        guard: "Guard | None" = None,
+        hint: Hint | None = None,
     ) -> "Toolbox":
-        """`guard` decides on every call. Raises ValueError if two tools share a name or alias."""
+        """`guard` decides on every call, `hint` helps who names a tool that is not there.
+
+        Raises ValueError if two tools share a name or alias.
+        """
         core = by_name(tools)
-        return cls(core, tuple(sources), guard, {safe_name(name): tool for name, tool in core.items()})
+        return cls(core, tuple(sources), guard, hint, {safe_name(name): tool for name, tool in core.items()})
 
     async def find(self, caller: Caller, name: str) -> Tool:
         """The tool of this name or alias. Raises UnknownTool, also for what the caller may not use."""
         tool = self.core.get(name) or self._aliases.get(name) or await self._of_sources(caller, name)
         if tool is None or not caller.may_use(tool.name):
-            raise UnknownTool(f"there is no tool named {name[:80]!r}; tools/list names them all")
+            remedy = await self._remedy(caller, name)
+            raise UnknownTool(f"there is no tool named {name[:MAX_UNKNOWN]!r}; {remedy}")
         return tool
 
     async def visible(self, caller: Caller) -> AsyncIterator[Tool]:
@@ -321,6 +338,14 @@ class Toolbox:
             return error
         # A code is redacted where an app has chosen it as another text; no program knows what is left of it.
         return error.saying(told[1], error.code if told[0] == error.code else "TOOL_FAILED")
+
+    async def _remedy(self, caller: Caller, name: str) -> str:
+        """What to do about a name without a tool. Tells of no tool that the caller may not use."""
+        if self.hint is not None and (told := await self.hint(caller, name)):
+            return told
+        visible = [tool.name async for tool in self.visible(caller)]
+        known = map(safe_name, visible) if caller.safe_names else visible
+        return did_you_mean(name, known, "tools/list names them all")
 
     async def _of_sources(self, caller: Caller, name: str) -> Tool | None:
         for source in self.sources:

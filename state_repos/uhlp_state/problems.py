@@ -97,7 +97,10 @@ class Code(StrEnum):
     # Code and schemas
     PYTHON_SYNTAX = "PYTHON_SYNTAX", "A Python file does not compile."
     JSON_SYNTAX = "JSON_SYNTAX", "A JSON file is not well-formed."
-    SCHEMA_INVALID = "SCHEMA_INVALID", "A JSON Schema is not valid (draft 2020-12)."
+    SCHEMA_INVALID = (
+        "SCHEMA_INVALID",
+        "A JSON Schema is not valid (draft 2020-12; of other MCP servers' tools also draft-07).",
+    )
     SCHEMA_REFERENCE = (
         "SCHEMA_REFERENCE",
         "A JSON Schema refers outside itself, or to a place that it does not have.",

@@ -1,4 +1,4 @@
-"""JSON Schemas of an app: well-formed, valid (draft 2020-12), and complete in themselves.
+"""JSON Schemas of an app: well-formed, valid in a dialect that is read, and complete in themselves.
 
 A reference to another document would make a schema's meaning depend on something that is not in the commit,
 and reading it would be a request of the platform's on behalf of whoever pushed.
@@ -6,25 +6,22 @@ and reading it would be a request of the platform's on behalf of whoever pushed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import orjson
-from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
-from referencing.jsonschema import DRAFT202012
 
 from uhlp_state.json_places import Mistake, located
+from uhlp_state.json_schema.dialects import DRAFT_2020_12, Dialect, dialect_of
 from uhlp_state.parse_cache import Parsed
 from uhlp_state.problems import Code, Problem, quoted
 from uhlp_state.yaml_source import YamlPath
 
 MAX_SCHEMA_VALUES = 10_000
 """Of one schema: checking it takes about a second for this many."""
-
-_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def parse_schema(data: bytes) -> Parsed[Any]:
@@ -38,14 +35,14 @@ def parse_schema(data: bytes) -> Parsed[Any]:
     return Parsed(None if problems else schema, problems)
 
 
-def schema_mistakes(schema: Any) -> list[Mistake]:
-    """What is wrong with a schema. Never raises."""
+def schema_mistakes(schema: Any, dialects: Collection[Dialect] = (DRAFT_2020_12,)) -> list[Mistake]:
+    """What is wrong with a schema, which may be written in one of `dialects`. Never raises."""
     if _is_large(schema):
         message = f"the schema holds more than {MAX_SCHEMA_VALUES} values"
         return [((), Code.SCHEMA_INVALID, message, "split it, or check less")]
     try:
-        Draft202012Validator.check_schema(schema, format_checker=Draft202012Validator.FORMAT_CHECKER)
-        return _dialect_mistakes(schema) or _reference_mistakes(schema)
+        dialect_of(schema).validator.check_schema(schema)
+        return _dialect_mistakes(schema, dialects) or _inner_mistakes(schema)
     except SchemaError as error:
         rule, value = quoted(error.validator), quoted(error.instance)
         message = f"the schema breaks the rule {rule} of JSON Schema with {value}"
@@ -71,30 +68,47 @@ def _is_large(schema: Any) -> bool:
     return False
 
 
-def _dialect_mistakes(schema: Any) -> list[Mistake]:
-    dialect = schema.get("$schema", _DIALECT) if isinstance(schema, dict) else _DIALECT
-    if dialect.removesuffix("#") == _DIALECT:
+def _dialect_mistakes(schema: Any, dialects: Collection[Dialect]) -> list[Mistake]:
+    named = schema.get("$schema", DRAFT_2020_12.uri) if isinstance(schema, dict) else DRAFT_2020_12.uri
+    if named.removesuffix("#") in {dialect.uri for dialect in dialects}:
         return []
-    message = f"the dialect {quoted(dialect)} is not read"
-    return [(("$schema",), Code.SCHEMA_INVALID, message, f"write {_DIALECT}, or leave $schema out")]
+    message = f"the dialect {quoted(named)} is not read"
+    known = " or ".join(dialect.uri for dialect in dialects)
+    return [(("$schema",), Code.SCHEMA_INVALID, message, f"write {known}, or leave $schema out")]
 
 
-def _reference_mistakes(schema: Any) -> list[Mistake]:
-    """References that do not stay within the schema. A registry without a retriever reads nothing."""
-    root = DRAFT202012.create_resource(schema)
+def _inner_mistakes(schema: Any) -> list[Mistake]:
+    """References that do not stay within the schema, and parts of it in another dialect than the whole.
+
+    A registry without a retriever reads nothing.
+    """
+    if not isinstance(schema, dict):
+        return []
+    dialect = dialect_of(schema)
+    root = dialect.specification.create_resource(schema)
     mistakes: list[Mistake] = []
     pending = [(root, Registry().with_resource(root.id() or "", root).resolver_with_root(root))]
     while pending:
         resource, resolver = pending.pop()
         contents = resource.contents
-        for keyword in ("$ref", "$dynamicRef"):
-            target = contents.get(keyword) if isinstance(contents, dict) else None
+        if contents.get("$schema", dialect.uri).removesuffix("#") != dialect.uri:
+            message = "a part of the schema is in another dialect than the whole"
+            remedy = "leave $schema out here"
+            place = _path_to(schema, contents, "$schema")
+            mistakes.append((place, Code.SCHEMA_INVALID, message, remedy))
+            continue
+        for keyword in dialect.references:
+            target = contents.get(keyword)
             if target is None or _resolves(resolver.lookup, target):
                 continue
             message = f"{quoted(target)} is not a schema within this one"
             remedy = "put what is referred to under `$defs` of the same schema, and refer to `#/$defs/<name>`"
             mistakes.append((_path_to(schema, contents, keyword), Code.SCHEMA_REFERENCE, message, remedy))
-        pending.extend((below, resolver.in_subresource(below)) for below in resource.subresources())
+        for part in dialect.specification.subresources_of(contents):
+            # Neither `true`, nor the lists of names that are among draft-07's `dependencies`.
+            if isinstance(part, dict):
+                below = dialect.specification.create_resource(part)
+                pending.append((below, resolver.in_subresource(below)))
     return mistakes
 
 
@@ -103,8 +117,9 @@ def _resolves(lookup: Callable[[str], Any], target: str) -> bool:
         return False
     try:
         return isinstance(lookup(target).contents, dict | bool)
-    except (Unresolvable, ValueError, LookupError, TypeError):
-        # The last three come from pointers that step into a list or a text by name.
+    except (Unresolvable, ValueError, LookupError, TypeError, AttributeError):
+        # All but the first come from pointers that step into a list or a text by name, the last one from a
+        # search for an anchor that comes upon a list among draft-07's `dependencies`.
         return False
 
 

@@ -85,7 +85,7 @@ def test_a_revision_that_a_push_would_refuse_is_refused(uhlp, hello) -> None:
     )
     broken.write(uhlp.home.repo("hello"))
     head = hello.commit("One", page="one")
-    error = uhlp.json("rollback", "hello", "--to", broken.commit, code=2)["error"]
+    error = uhlp.json("rollback", "hello", "--to", broken.commit, code=1)["error"]
     assert error["code"] == "INVALID_STATE"
     assert "state/app_definition.yaml:2:1 YAML_SYNTAX" in error["message"]
     assert uhlp.git("hello", "rev-parse", "main") == head

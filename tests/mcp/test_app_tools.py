@@ -165,16 +165,20 @@ async def test_the_tools_are_those_of_the_revision_served(building: Building) ->
 
 
 async def test_another_deployment_s_tools_and_components_do_not_exist(building: Building) -> None:
+    async def answers() -> list[dict[str, Any]]:
+        named = ("app.secret", "app.draft", "app__secret", "app.secret@other", "app.other.secret")
+        given = [{"name": name, "arguments": {"name": "Ada"}} for name in named]
+        return [(await building.rpc("a0", "tools/call", params))["error"] for params in given]
+
+    before = await answers()
     await building.serve({**GREET, "name": "secret"}, deployment="other")
     await building.serve({**GREET, "name": "draft"}, deployment="demo@next")
     await building.add("other", "o0")
     await building.add("demo@next", "p0")
     assert await building.names("a0") == ["app.anything", "app.greet"]
     assert (await building.names("o0"), await building.names("p0")) == (["app.secret"], ["app.draft"])
-    unknown = await building.rpc("a0", "tools/call", {"name": "app.nothing", "arguments": {}})
-    for name in ("app.secret", "app.draft", "app__secret", "app.secret@other", "app.other.secret"):
-        answer = await building.rpc("a0", "tools/call", {"name": name, "arguments": {"name": "Ada"}})
-        assert answer["error"]["message"].replace(name, "app.nothing") == unknown["error"]["message"]
+    assert await answers() == before
+    assert {answer["data"]["code"] for answer in before} == {"UNKNOWN_TOOL"}
     assert building.sandbox.requests == []
 
 

@@ -197,7 +197,12 @@ async def test_nobody_else_registers_anything(office: Office) -> None:
     url = "http://127.0.0.1:9/mcp"
     assert (await register(office, "", url=url))[0] == 401
     assert (await register(office, "wrong", url=url))[0] == 401
-    assert (await register(office, "reader", url=url))[0] == 403
+    code, refusal = await register(office, "reader", url=url)
+    assert code == 403
+    assert refusal["error"]["message"] == (
+        "this credential may not register servers; an API key with the permission `mcp:register` may, and so "
+        "may a token of `uhlp token alpha --tool register`"
+    )
     assert (await register(office, "k3y", url=url, app="beta"))[0] == 401
     assert (await register(office, "k3y", url=url, name="other"))[0] == 404
     assert (await register(office, "k3y", url="ftp://127.0.0.1/"))[0] == 400

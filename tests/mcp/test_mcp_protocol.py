@@ -112,8 +112,17 @@ async def test_the_sdk_gives_the_same_answers(office: Office) -> None:
         _, there = await office.post("a0", call | {"params": params}, headers=old)
         assert there["result"]["content"] == here["result"]["content"]
         assert there["result"]["isError"] is here["result"]["isError"]
-    _, there = await office.post("a0", call | {"params": {"name": "core.none"}}, headers=old)
-    assert there["error"]["code"] == -32602
+    for name, remedy in (
+        ("core.state.getRuntimeValues", f"did you mean '{GET}'?"),
+        ("nothing like it", "tools/list names them all"),
+    ):
+        error = {
+            "code": -32602,
+            "message": f"there is no tool named {name!r}; {remedy}",
+            "data": {"code": "UNKNOWN_TOOL"},
+        }
+        assert (await office.post("a0", call | {"params": {"name": name}}))[1]["error"] == error
+        assert (await office.post("a0", call | {"params": {"name": name}}, headers=old))[1]["error"] == error
     _, there = await office.post("a0", {"jsonrpc": "2.0", "id": 7, "method": "tools/list"}, headers=old)
     assert [tool["name"] for tool in there["result"]["tools"]] == await listed(office)
 

@@ -1,6 +1,8 @@
 """What a tool may be called, and how its arguments are checked."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,6 +23,16 @@ async def test_what_the_quick_check_refuses_is_judged_in_full() -> None:
     await checked.check("shop", {"n": 1.0})
     with pytest.raises(InvalidArguments, match=r"the arguments of app\.x are not valid: \$\.n: 0 is less"):
         await checked.check("shop", {"n": 0})
+
+
+async def test_arguments_are_judged_in_the_dialect_that_the_schema_names() -> None:
+    pair = {"items": [{"type": "string"}], "additionalItems": False}
+    named = {"$schema": "http://json-schema.org/draft-07/schema#", "properties": {"pair": pair}}
+    checked = tool("community.x.y", named)
+    await checked.check("shop", {"pair": ["a"]})
+    for wrong in ([1], ["a", "b"]):
+        with pytest.raises(InvalidArguments):
+            await checked.check("shop", {"pair": wrong})
 
 
 def test_safe_names_are_cut_with_a_hash_where_they_are_too_long() -> None:
@@ -75,6 +87,13 @@ async def test_sources_add_each_callers_own_tools_within_its_scopes() -> None:
     assert await names(Caller("blog", "blog", scopes=frozenset())) == []
     assert (await toolbox.find(own, "app__shop__greet")).name == "app.shop.greet"
     assert await toolbox.find(everything, "core.shared") is shared
-    for caller, name in ((own, "core.shared"), (everything, "app.blog.greet"), (own, "app.shop")):
-        with pytest.raises(UnknownTool):
+    elsewhere = "tools/list names them all"
+    for caller, name, remedy in (
+        (own, "core.shared", elsewhere),
+        (own, "core.share", elsewhere),
+        (everything, "core.share", "did you mean 'core.shared'?"),
+        (replace(everything, safe_names=True), "core__share", "did you mean 'core__shared'?"),
+        (own, "app.shop", "did you mean 'app.shop.greet'?"),
+    ):
+        with pytest.raises(UnknownTool, match=rf"^there is no tool named '{name}'; {re.escape(remedy)}$"):
             await toolbox.find(caller, name)

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from state.apps import APP, app
+from uhlp_state.json_schema.dialects import DRAFT_07, OF_OTHERS
 from uhlp_state.problems import MAX_QUOTED, Code, Problem, did_you_mean, quoted
 from uhlp_state.python_source import parse_python
-from uhlp_state.schema_source import parse_schema
+from uhlp_state.schema_source import parse_schema, schema_mistakes
 from uhlp_state.validate import validate
 
 
@@ -89,10 +90,15 @@ KEYWORDS = st.sampled_from(
         "pattern",
         "const",
         "if",
+        "definitions",
+        "dependencies",
     ]
 )
 SCALARS = st.sampled_from(
-    ["#", "#/$defs/a", "a", "http://[", "object", "(", "http://x/y", "#a", True, None, 1, -1.5]
+    [
+        *("#", "#/$defs/a", "a", "http://[", "object", "(", "http://x/y", "#a", True, None, 1, -1.5),
+        *(dialect.uri for dialect in OF_OTHERS),
+    ]
 )
 SCHEMAS = st.recursive(
     SCALARS,
@@ -105,6 +111,31 @@ SCHEMAS = st.recursive(
 @given(SCHEMAS)
 def test_any_json_is_taken_as_a_schema_or_refused(schema):
     assert_schema_harmless(json.dumps(schema).encode())
+
+
+@settings(max_examples=300)
+@given(SCHEMAS)
+def test_any_json_is_taken_as_a_schema_of_others_or_refused(schema):
+    named = {**schema, "$schema": f"{DRAFT_07.uri}#"} if isinstance(schema, dict) else schema
+    assert all(remedy for _, _, _, remedy in schema_mistakes(named, OF_OTHERS))
+
+
+@pytest.mark.parametrize(
+    ("schema", "code"),
+    [
+        ({"items": [{}, {"type": "string"}], "additionalItems": False}, None),
+        ({"$ref": "#/definitions/a", "definitions": {"a": {"$id": "#a"}}}, None),
+        ({"dependencies": {"a": {"not": True}, "b": ["c"]}}, None),
+        ({"dependencies": {"a": {}, "b": ["c"]}, "not": {"$ref": "#b"}}, Code.SCHEMA_REFERENCE),
+        ({"items": [{"$ref": "https://evil.example/"}]}, Code.SCHEMA_REFERENCE),
+        ({"additionalItems": {"pattern": "("}}, Code.SCHEMA_INVALID),
+    ],
+)
+def test_schemas_of_others_may_be_of_draft_07(schema, code):
+    named = {"$schema": f"{DRAFT_07.uri}#", **schema}
+    assert [found for _, found, _, _ in schema_mistakes(named, OF_OTHERS)] == ([code] if code else [])
+    # An app's own are not.
+    assert schema_mistakes(named)
 
 
 def assert_schema_harmless(data):
@@ -138,6 +169,7 @@ def test_schemas_that_are_complete_in_themselves_are_taken(schema):
         ({"$ref": "#/%zz"}, Code.SCHEMA_REFERENCE),
         ({"$dynamicRef": "#anchor"}, Code.SCHEMA_REFERENCE),
         ({"$id": "http://x/y", "$defs": {"a": {"$id": "http://[", "$ref": "#"}}}, Code.SCHEMA_INVALID),
+        ({"not": {"$schema": DRAFT_07.uri, "additionalItems": 1}}, Code.SCHEMA_INVALID),
         ({"enum": list(range(10_000))}, Code.SCHEMA_INVALID),
     ],
 )

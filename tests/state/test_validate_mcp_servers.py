@@ -131,12 +131,21 @@ def test_a_variable_that_apps_may_not_set_is_told_with_its_place_and_the_remedy(
     assert problem.code == "MCP_VARIABLE_NOT_ALLOWED"
 
 
+def test_a_header_in_the_clear_is_told_what_its_secret_has_to_be() -> None:
+    (problem,) = check("{crm: {url: 'https://a.example/', headers: {Authorization: Bearer x}}}").problems
+    assert problem.remedy.endswith("all that is to be sent, such as `Bearer <token>` for Authorization")
+
+
 @pytest.mark.parametrize(
     ("files", "code"),
     [
         ({PINS: "{"}, "YAML_SYNTAX"),
         ({PINS: pins("a b")}, "BAD_VALUE"),
         ({PINS: pins("a", inputSchema={"$ref": "https://evil.example/"})}, "SCHEMA_REFERENCE"),
+        (
+            {PINS: pins("a", inputSchema={"$schema": "http://json-schema.org/draft-04/schema#"})},
+            "SCHEMA_INVALID",
+        ),
         ({PINS: pins("a", "a")}, "DUPLICATE_TOOL"),
         ({PINS: pins("a.b"), "state/mcp_pins/clock.a.json": pins("b")}, "DUPLICATE_TOOL"),
     ],

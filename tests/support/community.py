@@ -5,9 +5,14 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from state.apps import DEFINITION, app
 from support.mcp_office import Office
 from uhlp_core.unix_http import connect, message
-from uhlp_state.model import AllowedMcpServer, McpServer, PinnedTool
+from uhlp_state.model import AllowedMcpServer, McpPins, McpServer, PinnedTool
+from uhlp_state.model.mcp_servers import PINS
+from uhlp_state.platform import PlatformDefinition
+from uhlp_state.problems import Problem
+from uhlp_state.validate import validate
 
 
 async def ask(office: Office, method: str, target: str) -> tuple[int, Any]:
@@ -66,11 +71,26 @@ async def approve(
     *,
     deployment: str = "alpha",
 ) -> tuple[PinnedTool, ...]:
-    """Name the server, look at it, pin all that it offers."""
+    """Name the server, look at it, pin all that it offers, as a push would let it through."""
     await serve(office, name, server, program, deployment=deployment)
     pins = await look(office, name, deployment)
+    assert problems(name, server, program, pins) == ()
     await serve(office, name, server, program, deployment=deployment, pins=pins)
     return pins
+
+
+def problems(
+    name: str, server: Mapping[str, Any], program: AllowedMcpServer | None, pins: tuple[PinnedTool, ...]
+) -> tuple[Problem, ...]:
+    """What a push of the server and its pins would be refused for."""
+    platform = PlatformDefinition(allowed_mcp_servers={} if program is None else {server["command"]: program})
+    tree = app(
+        {
+            "state/app_definition.yaml": f"{DEFINITION}mcpServers: {json.dumps({name: server})}\n",
+            f"{PINS}{name}.json": json.dumps(McpPins(tools=pins).to_json()),
+        }
+    )
+    return validate(tree, "demo", platform=platform).problems
 
 
 async def names(office: Office, instance: str = "a0") -> list[str]:

@@ -4,7 +4,8 @@ A Unix socket in a folder that only the operator may enter; nothing else protect
 
     GET  /servers/<deployment>        {servers: [{server, kind, state, error, retryAfter, pid, isPinned,
                                        tools, held}, …]}
-    POST /look/<deployment>/<server>  {tools: [PinnedTool, …]}, as the server describes them now
+    POST /look/<deployment>/<server>  {tools: [PinnedTool, …], unmatched: [names, …]}: the tools as the server
+                                      describes them now, and what the app's filters name that is none of them
 """
 
 import asyncio
@@ -62,7 +63,7 @@ class OperatorDoor:
                 case ["GET", "servers", deployment]:
                     found: dict[str, Any] = {"servers": await self._servers(deployment)}
                 case ["POST", "look", deployment, server]:
-                    found = {"tools": [tool.to_json() for tool in await self._look(deployment, server)]}
+                    found = await self._look(deployment, server)
                 case _:
                     raise NotFound("this door has no such thing")
         except UhlpError as error:
@@ -96,14 +97,19 @@ class OperatorDoor:
             "held": held,
         }
 
-    async def _look(self, deployment: str, name: str) -> list[PinnedTool]:
+    async def _look(self, deployment: str, name: str) -> dict[str, Any]:
         snapshot = await self._served.governing(deployment)
-        if name not in snapshot.definition.mcp_servers:
-            listed = ", ".join(sorted(snapshot.definition.mcp_servers)) or "none"
+        servers = snapshot.definition.mcp_servers
+        if name not in servers:
+            listed = ", ".join(sorted(servers)) or "none"
             raise NotFound(f"{deployment} serves no MCP server {name!r}; its mcpServers: {listed}")
         async with self._sessions.session(snapshot, deployment, name) as session:
             await session.look()
-            return [session.tools[tool] for tool in sorted(session.tools)]
+            tools = session.tools
+            return {
+                "tools": [tools[tool].to_json() for tool in sorted(tools)],
+                "unmatched": servers[name].unmatched(tools.keys()),
+            }
 
 
 def _json(status: int, document: dict[str, Any]) -> web.Response:

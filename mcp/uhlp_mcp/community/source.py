@@ -62,6 +62,20 @@ class CommunityTools:
             known = self._made[deployment] = (snapshot.commit, self._pins.version, made)
         return known[2]
 
+    async def hint(self, caller: Caller, name: str) -> str:
+        """What to do where a tool is missing because nothing of its server is approved; else empty."""
+        try:
+            snapshot = await self._served.governing(caller.deployment)
+        except (*UNAVAILABLE, Unavailable):
+            return ""
+        unapproved = snapshot.definition.mcp_servers.keys() - snapshot.mcp_pins.keys()
+        for server in sorted(unapproved, key=len, reverse=True):  # `a.b` before `a`
+            prefix = f"{PREFIX}{server}."
+            for written in (prefix, prefix.replace(".", "__")):
+                if name.startswith(written) and caller.may_use(prefix + name.removeprefix(written)):
+                    return f"nothing of {server} is approved: `uhlp mcp pin {caller.app} {server}`"
+        return ""
+
     def _tool(self, deployment: str, server: str, pinned: PinnedTool) -> Tool:
         conforms = compile_quick(pinned.output_schema or {})
 

@@ -6,6 +6,7 @@ from uhlp_core.errors import InvalidInput
 from uhlp_core.secrets import referenced
 from uhlp_state import credentials
 from uhlp_state.checks.parts import Files, Part
+from uhlp_state.json_schema.dialects import OF_OTHERS
 from uhlp_state.model import AppDefinition, McpPins, McpServer, PinnedTool
 from uhlp_state.model.mcp_servers import PINS, PREFIX, SECRET
 from uhlp_state.platform import PlatformDefinition
@@ -18,8 +19,10 @@ _SOURCES = {"command": ("args", "env"), "url": ("headers",), "register": ("heade
 
 _WRONG_SECRET = (
     "write a reference such as secret:postgres as the whole value (of an option: in the argument after it), "  # noqa: S105
-    "and set it with `uhlp secrets set`"
+    "and set it with `uhlp secrets set`: all that is to be sent, such as `Bearer <token>` for Authorization"
 )
+
+_SERVERS_OWN = "the server itself describes its tool so: use another version of it, or tell its authors"
 
 
 def check_mcp_servers(
@@ -145,5 +148,5 @@ def _check_tool(files: Files, part: Part[McpPins], index: int, tool: PinnedTool)
     for key, schema in (("inputSchema", tool.input_schema), ("outputSchema", tool.output_schema)):
         if schema is None:
             continue
-        for place, code, message, remedy in schema_mistakes(schema):
-            files.problems.append(part.problem(("tools", index, key, *place), code, message, remedy))
+        for place, code, message, _ in schema_mistakes(schema, OF_OTHERS):
+            files.problems.append(part.problem(("tools", index, key, *place), code, message, _SERVERS_OWN))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from fnmatch import fnmatchcase
 from typing import Annotated
 
@@ -63,6 +63,14 @@ class McpServer(Model):
     def offers(self, tool: str) -> bool:
         """Whether a tool is among `tools` and not among `exceptTools`."""
         return _is_among(tool, self.tools) and not _is_among(tool, self.except_tools)
+
+    def unmatched(self, tools: Collection[str]) -> list[str]:
+        """What `tools` and `exceptTools` name that is none of these tools; `*` alone names nothing."""
+        return [
+            pattern
+            for pattern in (*self.tools, *self.except_tools)
+            if pattern != "*" and not any(fnmatchcase(tool, pattern) for tool in tools)
+        ]
 
     def values(self) -> Iterator[tuple[tuple[str, str | int], str]]:
         """Every value that may be a reference to a secret, and where it stands."""

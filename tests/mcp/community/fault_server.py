@@ -3,7 +3,7 @@
 The standard library only, so that it starts at once and can break the protocol.
 
     python fault_server.py [--slow SECONDS] [--describe TEXT] [--tell TEXT] [--die TEXT] [--more TOOLS]
-                           [--page TOOLS]
+                           [--page TOOLS] [--dialect URI] [--offer TOOL]
 """
 
 import json
@@ -44,7 +44,9 @@ def tools() -> list[dict[str, Any]]:
         echo |= {"title": told, "inputSchema": {**text, "examples": [told], "$defs": {told: {"const": told}}}}
         plain.append({"name": told, "inputSchema": ANY})
     many = [{"name": f"more{number}", "inputSchema": ANY} for number in range(int(OPTIONS.get("--more", 0)))]
-    return [echo, *plain, *many]
+    if dialect := OPTIONS.get("--dialect"):
+        echo["inputSchema"] = {"$schema": dialect, **text}
+    return [tool for tool in (echo, *plain, *many) if tool["name"] == OPTIONS.get("--offer", tool["name"])]
 
 
 def say(message: dict[str, Any]) -> None:
