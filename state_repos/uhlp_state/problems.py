@@ -15,6 +15,10 @@ MAX_QUOTED = 60
 """Characters of a key or value that a message repeats: enough to find it, too few to leak a document."""
 MAX_CANDIDATES = 200
 """Names that a suggestion is looked for among: some milliseconds per problem, of which there may be many."""
+NEARLY = 0.85
+"""Likeness of two names, as `difflib` measures it, of which one can only be a slip for the other."""
+_LIKELY = 0.6
+"""Likeness that is enough for a guess, where the problem itself is certain."""
 
 
 class Code(StrEnum):
@@ -41,6 +45,10 @@ class Code(StrEnum):
     TOO_MANY_FILES = "TOO_MANY_FILES", "More files than one app may hold."
     TREE_TOO_LARGE = "TREE_TOO_LARGE", "All files together are beyond the size limit of one app."
     MISSING_FILE = "MISSING_FILE", "A file that every app needs is not there."
+    FILE_NOT_READ = (
+        "FILE_NOT_READ",
+        "A file that is meant as a definition, and would never be read because of its name or folder.",
+    )
     DUPLICATE_DEFINITION = (
         "DUPLICATE_DEFINITION",
         "The same thing is defined inline and in a file of its own.",
@@ -183,10 +191,11 @@ def quoted(value: object) -> str:
     return repr(text)
 
 
-def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that `word` most likely stands for, if any is near."""
+def closest(word: str, known: Iterable[str], likeness: float = _LIKELY) -> str | None:
+    """The known name that `word` most likely stands for, if any is as like it as `likeness` asks."""
     # Comparing costs the product of the lengths, so a hostile word is cut short first.
-    return next(iter(get_close_matches(word[:MAX_QUOTED], sorted(known)[:MAX_CANDIDATES], n=1)), None)
+    found = get_close_matches(word[:MAX_QUOTED], sorted(known)[:MAX_CANDIDATES], n=1, cutoff=likeness)
+    return next(iter(found), None)
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:

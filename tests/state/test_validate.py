@@ -369,7 +369,6 @@ def test_all_problems_come_at_once_in_the_order_of_files_and_lines():
         (registry("function: handle", "function: handle\n      functon: x"), "function"),
         (registry("routeMatcher", "routeMatchr"), "routeMatcher"),
         (workflow("onSuccess:", "onSucess:"), "onSuccess"),
-        ({APP_FILE: None, "state/app_defintion.yaml": DEFINITION}, "state/app_defintion.yaml"),
     ],
 )
 def test_a_near_miss_is_suggested(changes, suggestion):
