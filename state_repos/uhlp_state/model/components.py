@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, JsonValue
 
 from uhlp_state.model.base import Flag, Model, Name, any_case, refusal
+from uhlp_state.model.patterns import COMPONENT_ID
 from uhlp_state.problems import Code
 from uhlp_state.routes import RouteError, RoutePattern
 
@@ -63,7 +64,7 @@ class RouteMatcher(Model):
 class ComponentDefinition(Model):
     """One logical part of an app: a handler, a prompt or a workflow."""
 
-    component_id: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,127}$")
+    component_id: str = Field(pattern=COMPONENT_ID)
     """Unique in the app; a label of logs and metrics."""
     description: str = ""
     """For people."""
