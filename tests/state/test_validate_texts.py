@@ -21,6 +21,23 @@ def definition(text):
 
 
 @pytest.mark.parametrize(
+    ("path", "guess"),
+    [
+        ("/usr/bin/python3", ""),
+        ("/usr/bin/nonsense", ""),
+        ("/usr/bin/awk", "did you mean '/usr/bin/gawk'? Else "),
+        ("/bin/jq", "did you mean '/usr/bin/jq'? Else "),
+    ],
+)
+def test_a_program_is_guessed_only_by_its_own_name(path, guess):
+    assert told(definition(f"commands:\n  allowed: [path: {path}]\n")) == (
+        f"state/app_definition.yaml:9:19 COMMAND_NOT_ALLOWED the program '{path}' is not allowed on this "
+        f"platform\n    fix: {guess}remove it, or have it added to allowedCommands in the platform's "
+        "state/platform.yaml"
+    )
+
+
+@pytest.mark.parametrize(
     ("changes", "text"),
     [
         (
