@@ -99,6 +99,7 @@ class Code(StrEnum):
     UNKNOWN_SCHEMA = "UNKNOWN_SCHEMA", "A JSON Schema that is not in the tree."
     UNKNOWN_PROMPT = "UNKNOWN_PROMPT", "A prompt file that is not in the tree."
     UNKNOWN_PROVIDER = "UNKNOWN_PROVIDER", "A model of a provider that the app's `llm` does not define."
+    LLM_NOT_CONFIGURED = "LLM_NOT_CONFIGURED", "An LLM component in an app that has no `llm`."
     UNKNOWN_RULES = "UNKNOWN_RULES", "A scripted provider's file of rules that is not in the tree."
     UNKNOWN_WORKFLOW = "UNKNOWN_WORKFLOW", "No workflow file has this workflowId."
     UNKNOWN_STEP = "UNKNOWN_STEP", "A workflow points to a step that it does not define."

@@ -173,7 +173,7 @@ def _check_all(files: Files, parts: _Parts, app: str, platform: PlatformDefiniti
         pools = {pool.pool_name: pool.language for pool in definition.model.sandbox_pools.pools}
         check_pools(files, definition, platform)
         check_commands(files, definition, platform)
-        check_llm(files, definition)
+        check_llm(files, definition, parts.registry)
         if definition.model.app_id != app:
             message = f"the appId {quoted(definition.model.app_id)} is not that of this repo, {quoted(app)}"
             problem = definition.problem(("appId",), Code.APP_ID_MISMATCH, message, f"write `appId: {app}`")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from state.apps import DEFINITION, REGISTRY, app, places, tree
+from state.apps import DEFINITION, MODEL, REGISTRY, app, places, tree
 from uhlp_state.platform import validate_platform
 from uhlp_state.validate import validate
 
@@ -91,9 +91,8 @@ def test_a_prompt_whose_name_ends_wrongly_is_not_said_to_be_missing():
         "components:\n  - componentId: a\n    handlerType: LLM\n    targetPoolName: python\n"
         "    taskDetails: {prompt_template: prompts/sum.yml}\n"
     )
-    llm = 'llm: {providers: {a: {type: openai, apiKey: "secret:a"}}, model: a/b}\n'
     changes = {
-        "state/app_definition.yaml": DEFINITION + llm,
+        "state/app_definition.yaml": DEFINITION + MODEL,
         "state/component_registry.yaml": registry,
         "state/prompts/sum.yml": PROMPT,
     }
