@@ -90,6 +90,12 @@ def test_a_program_is_guessed_only_by_its_own_name(path, guess):
             "a letter first, at most 63 characters",
         ),
         (
+            {"state/security_config.yaml": "apiKeys: [{keyHash: a-key}]"},
+            "state/security_config.yaml:1:21 BAD_KEY_HASH 'keyHash' is not an Argon2 hash "
+            "($argon2id$v=19$m=…,t=…,p=…$salt$hash)\n    fix: make a key with `uhlp key`, and write the "
+            "keyHash that it prints; replace a key that was pushed",
+        ),
+        (
             {REGISTRY_FILE: "components"},
             "state/component_registry.yaml:1:1 WRONG_TYPE the file must be a mapping, got a string\n"
             "    fix: write `key: value` lines below it",

@@ -69,7 +69,8 @@ class ComponentDefinition(Model):
     description: str = ""
     """For people."""
     handler_type: Annotated[HandlerType, *any_case(HandlerType)]
-    """JIT: a function of a script. LLM: a prompt. WORKFLOW: a workflow. In any letter case."""
+    """JIT: a function of a script. LLM: a prompt. WORKFLOW: a workflow, which is accepted and checked; this
+    release does not act on it and answers 501 `HANDLER_TYPE_NOT_AVAILABLE`. In any letter case."""
     target_pool_name: str
     """The pool that it runs in."""
     task_details: dict[str, str] = Field(default_factory=dict)
