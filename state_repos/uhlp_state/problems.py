@@ -186,10 +186,12 @@ class Problem:
 
 def quoted(value: object) -> str:
     """`value` in quotes for a message, on one line and cut short."""
-    text = str(value)
-    if len(text) > MAX_QUOTED:
-        text = text[: MAX_QUOTED - 1] + "…"
-    return repr(text)
+    return repr(cut_short(str(value), MAX_QUOTED))
+
+
+def cut_short(text: str, length: int) -> str:
+    """`text` in at most so many characters, the last of which tells if there were more."""
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def closest(word: str, known: Iterable[str], likeness: float = _LIKELY) -> str | None:

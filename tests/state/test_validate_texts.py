@@ -7,6 +7,10 @@ from uhlp_state.validate import validate
 
 APP_FILE = "state/app_definition.yaml"
 REGISTRY_FILE = "state/component_registry.yaml"
+PROMPT_FILE = "state/prompts/p.yaml"
+PROMPT = "template: hi\noutputSchema: {required: [summary], properties: {summary: {type: string}}}\n"
+SCHEMA_FILE = "state/schemas/s.json"
+LONG = "x" * 500
 POLICY_FILE = "state/policies/p.yaml"
 
 
@@ -94,6 +98,34 @@ def test_a_program_is_guessed_only_by_its_own_name(path, guess):
             "state/security_config.yaml:1:21 BAD_KEY_HASH 'keyHash' is not an Argon2 hash "
             "($argon2id$v=19$m=…,t=…,p=…$salt$hash)\n    fix: make a key with `uhlp key`, and write the "
             "keyHash that it prints; replace a key that was pushed",
+        ),
+        (
+            {PROMPT_FILE: PROMPT + "examples: [{input: {}, output: {sumary: x}}]\n"},
+            "state/prompts/p.yaml:3:32 EXAMPLE_INVALID the output does not fit the prompt's outputSchema: "
+            "'summary' is a required property\n    fix: correct the example or the schema",
+        ),
+        (
+            {
+                PROMPT_FILE: PROMPT
+                + f"examples: [{{input: {{}}, output: {{summary: [{'1' * 18}, {LONG}]}}}}]\n"
+            },
+            "state/prompts/p.yaml:3:42 EXAMPLE_INVALID the output does not fit the prompt's outputSchema: "
+            f"[{'1' * 18}, '{'x' * 37}… is not of type 'string'\n    fix: correct the example or the schema",
+        ),
+        (
+            {SCHEMA_FILE: '{"required": "title"}'},
+            "state/schemas/s.json:1:14 SCHEMA_INVALID this is not JSON Schema: 'title' is not of type 'array'"
+            "\n    fix: correct the schema here",
+        ),
+        (
+            {SCHEMA_FILE: f'{{"required": "{LONG}"}}'},
+            f"state/schemas/s.json:1:14 SCHEMA_INVALID this is not JSON Schema: '{'x' * 59}…' is not of type "
+            "'array'\n    fix: correct the schema here",
+        ),
+        (
+            {SCHEMA_FILE: f'{{"required": ["{LONG}", "{LONG}"]}}'},
+            f"state/schemas/s.json:1:14 SCHEMA_INVALID this is not JSON Schema: ['{'x' * 57}… has non-unique "
+            "elements\n    fix: correct the schema here",
         ),
         (
             {REGISTRY_FILE: "components"},
