@@ -92,7 +92,14 @@ class Code(StrEnum):
         "Two tools have the same name, or names that clients cannot tell apart.",
     )
     UNKNOWN_POOL = "UNKNOWN_POOL", "A component names a pool that the app does not define."
-    UNKNOWN_COMPONENT = "UNKNOWN_COMPONENT", "A tool names a component that the app does not define."
+    UNKNOWN_COMPONENT = (
+        "UNKNOWN_COMPONENT",
+        "A tool or a policy names a component that the app does not define.",
+    )
+    UNKNOWN_PERMISSION = (
+        "UNKNOWN_PERMISSION",
+        "A route asks for a permission that no API key has, misspelt from one that no route asks for.",
+    )
     LANGUAGE_MISMATCH = "LANGUAGE_MISMATCH", "A component's pool runs another language."
     UNKNOWN_SCRIPT = "UNKNOWN_SCRIPT", "A script that is not in the tree."
     UNKNOWN_FUNCTION = "UNKNOWN_FUNCTION", "A script does not define the function at its top level."

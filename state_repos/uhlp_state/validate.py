@@ -18,7 +18,7 @@ from uhlp_state.checks.policies import POLICIES, check_policies
 from uhlp_state.checks.pools import check_pools
 from uhlp_state.checks.prompts import check_component_prompts, check_prompts
 from uhlp_state.checks.references import CODE, PROMPTS, SCHEMAS, STATE
-from uhlp_state.checks.routes import check_routes
+from uhlp_state.checks.routes import check_permissions, check_routes
 from uhlp_state.checks.tools import TOOLS, check_tools
 from uhlp_state.checks.tree import check_tree
 from uhlp_state.checks.unread import check_unread
@@ -113,7 +113,7 @@ def validate(
         {component.component_id for component in parts.registry.model.components} if parts.registry else None
     )
     tools = check_tools(files, known)
-    policies = check_policies(files, platform)
+    policies = check_policies(files, platform, known)
     pins = check_mcp_servers(files, parts.definition, platform) if parts.definition else {}
     _check_files(files)
     problems += files.problems
@@ -184,6 +184,8 @@ def _check_all(files: Files, parts: _Parts, app: str, platform: PlatformDefiniti
         check_components(files, parts.registry, pools, workflows)
         check_component_prompts(files, parts.registry)
         check_routes(files, parts.registry)
+        if parts.security is not None:
+            check_permissions(files, parts.registry, parts.security.model)
     check_dependencies(files)
 
 
