@@ -98,7 +98,7 @@ class Code(StrEnum):
     )
     UNKNOWN_PERMISSION = (
         "UNKNOWN_PERMISSION",
-        "A route asks for a permission that no API key has, misspelt from one that no route asks for.",
+        "A route asks for a permission that no API key has, surely a slip for one that a key has.",
     )
     LANGUAGE_MISMATCH = "LANGUAGE_MISMATCH", "A component's pool runs another language."
     UNKNOWN_SCRIPT = "UNKNOWN_SCRIPT", "A script that is not in the tree."

@@ -34,10 +34,9 @@ def check_routes(files: Files, registry: Part[ComponentRegistry]) -> None:
 
 
 def check_permissions(files: Files, registry: Part[ComponentRegistry], security: SecurityConfig) -> None:
-    """Report permissions that are misspelt.
+    """Report permissions that no key has and that are nearly ones that keys have, but no route asks for.
 
-    A permission that no key has is no mistake as such: the last key that had it may have been revoked. Nor
-    is one that is like another, if routes ask for both.
+    A permission that no key has is no mistake as such: the last key that had it may have been revoked.
     """
     components = registry.model.components
     asked = {component.route_matcher.permission for component in components if component.route_matcher}
