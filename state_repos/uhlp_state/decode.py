@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from uhlp_state.model.base import KEY, Model
+from uhlp_state.model.patterns import REMEDIES
 from uhlp_state.parse_cache import Parsed
 from uhlp_state.problems import Code, Problem, did_you_mean, quoted
 from uhlp_state.yaml_source import MAX_FINDINGS, Document, YamlPath, parse_yaml
@@ -27,6 +28,8 @@ _TYPES = {
     "tuple_type": ("a list", "write one `- item` line per item below it"),
 }
 """Pydantic's errors about types: what was expected, and the remedy."""
+_OF_KEY = "[key]"
+"""Where a path of pydantic's ends that leads to a key of a mapping, not to its value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +78,23 @@ def _problem(kind: type[Model], document: Document, detail: ErrorDetails) -> Pro
         return document.problem(path, Code.MISSING_KEY, message, f"add it. {_how_to_fill(kind, path)}")
     if expected := _TYPES.get(detail["type"]):
         message = f"{_spoken(path)} must be {expected[0]}, got {_type_name(detail['input'])}"
-        return document.problem(path, Code.WRONG_TYPE, message, expected[1])
+        how = _how_to_wrap(kind, path, detail["input"]) if detail["type"] == "model_type" else None
+        return document.problem(path, Code.WRONG_TYPE, message, how or expected[1])
     message = f"{_spoken(path)}: {detail['msg'][:1].lower()}{detail['msg'][1:]}"
-    return document.problem(path, Code.BAD_VALUE, message, _how_to_fill(kind, path))
+    remedy = REMEDIES.get(context.get("pattern", "")) or _how_to_fill(kind, path)
+    return document.problem(path, Code.BAD_VALUE, message, remedy, key=path[-1:] == (_OF_KEY,))
 
 
 def _spoken(path: YamlPath) -> str:
     # What is in brackets is pydantic's note of the alternative that it took, not a key.
-    named = [part for part in path if isinstance(part, str) and not part.startswith("[")]
-    return quoted(named[-1]) if named else "the file"
+    steps = [part for part in path if not (isinstance(part, str) and part.startswith("["))]
+    named = [part for part in steps if isinstance(part, str)]
+    if not named:
+        return "the file"
+    *outer, last = named
+    if path[-1] == _OF_KEY:
+        return f"the name {quoted(last)}" + (f" in {quoted(outer[-1])}" if outer else "")
+    return f"an item of {quoted(last)}" if isinstance(steps[-1], int) else quoted(last)
 
 
 def _type_name(value: object) -> str:
@@ -100,11 +111,38 @@ def _type_name(value: object) -> str:
     return names.get(type(value), type(value).__name__)
 
 
+def _how_to_wrap(kind: type[Model], path: YamlPath, value: object) -> str | None:
+    """What to write around a value that stands where a mapping should, if there is only one way."""
+    for model in _models(kind, path):
+        fields = model.model_fields.values()
+        if isinstance(value, list):
+            lists = [field.alias for field in fields if _is_list_of_mappings(field.annotation)]
+            fits = len(lists) == 1 and all(isinstance(item, dict) for item in value)
+            return f"write `{lists[0]}:` above the list and indent it" if fits else None
+        required = [field for field in fields if field.is_required()]
+        if required and path and isinstance(path[-1], int):
+            example = (required[0].examples or ["…"])[0]
+            others = ", and its other keys below" if len(required) > 1 else ""
+            return f"write `- {required[0].alias}: {example}`{others}"
+    return None
+
+
+def _is_list_of_mappings(annotation: Any) -> bool:
+    return any(
+        isinstance(item, type) and issubclass(item, Model)
+        for kind in _alternatives(annotation)
+        if get_origin(kind) is tuple
+        for item in _alternatives(get_args(kind)[0])
+    )
+
+
 def _how_to_fill(kind: type[Model], path: YamlPath) -> str:
     for model in _models(kind, path[:-1]):
         for field in model.model_fields.values():
             if field.alias == path[-1] and field.description:
                 return f"{field.alias}: {' '.join(field.description.split())}"
+    if path[-1] == _OF_KEY:
+        return "write another name"
     return f"give {_spoken(path)} a value that it takes"
 
 

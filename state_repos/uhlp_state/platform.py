@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from uhlp_state.checks.parts import Files
 from uhlp_state.checks.tree import check_tree
+from uhlp_state.checks.unread import check_unread
 from uhlp_state.mcp_programs import shipped_mcp_servers
 from uhlp_state.model.base import AppIdText, Count, Model, Name, refusal
 from uhlp_state.model.commands import HARDENED
@@ -94,6 +95,11 @@ def validate_platform(
     definition = PlatformDefinition()
     if PLATFORM_FILE in files and (part := files.model(PLATFORM_FILE, PlatformDefinition)):
         definition = part.model
+    check_unread(files, (PLATFORM_FILE,), {})
+    for path in files.under("state/policies/", ".yaml", ".yml"):
+        message = "policies that hold for every app are not read from files of their own"
+        remedy = f"write it under `policies` in {PLATFORM_FILE}"
+        files.problems.append(Problem(path, 1, 1, Code.FILE_NOT_READ, message, remedy))
     for path in files.under("state/", ".yaml", ".yml"):
         files.check_yaml(path)
     problems = sorted(problems + files.problems)

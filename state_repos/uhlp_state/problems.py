@@ -15,6 +15,10 @@ MAX_QUOTED = 60
 """Characters of a key or value that a message repeats: enough to find it, too few to leak a document."""
 MAX_CANDIDATES = 200
 """Names that a suggestion is looked for among: some milliseconds per problem, of which there may be many."""
+NEARLY = 0.85
+"""Likeness of two names, as `difflib` measures it, of which one can only be a slip for the other."""
+_LIKELY = 0.6
+"""Likeness that is enough for a guess, where the problem itself is certain."""
 
 
 class Code(StrEnum):
@@ -41,6 +45,10 @@ class Code(StrEnum):
     TOO_MANY_FILES = "TOO_MANY_FILES", "More files than one app may hold."
     TREE_TOO_LARGE = "TREE_TOO_LARGE", "All files together are beyond the size limit of one app."
     MISSING_FILE = "MISSING_FILE", "A file that every app needs is not there."
+    FILE_NOT_READ = (
+        "FILE_NOT_READ",
+        "A file that is meant as a definition, and would never be read because of its name or folder.",
+    )
     DUPLICATE_DEFINITION = (
         "DUPLICATE_DEFINITION",
         "The same thing is defined inline and in a file of its own.",
@@ -84,13 +92,21 @@ class Code(StrEnum):
         "Two tools have the same name, or names that clients cannot tell apart.",
     )
     UNKNOWN_POOL = "UNKNOWN_POOL", "A component names a pool that the app does not define."
-    UNKNOWN_COMPONENT = "UNKNOWN_COMPONENT", "A tool names a component that the app does not define."
+    UNKNOWN_COMPONENT = (
+        "UNKNOWN_COMPONENT",
+        "A tool or a policy names a component that the app does not define.",
+    )
+    UNKNOWN_PERMISSION = (
+        "UNKNOWN_PERMISSION",
+        "A route asks for a permission that no API key has, surely a slip for one that a key has.",
+    )
     LANGUAGE_MISMATCH = "LANGUAGE_MISMATCH", "A component's pool runs another language."
     UNKNOWN_SCRIPT = "UNKNOWN_SCRIPT", "A script that is not in the tree."
     UNKNOWN_FUNCTION = "UNKNOWN_FUNCTION", "A script does not define the function at its top level."
     UNKNOWN_SCHEMA = "UNKNOWN_SCHEMA", "A JSON Schema that is not in the tree."
     UNKNOWN_PROMPT = "UNKNOWN_PROMPT", "A prompt file that is not in the tree."
     UNKNOWN_PROVIDER = "UNKNOWN_PROVIDER", "A model of a provider that the app's `llm` does not define."
+    LLM_NOT_CONFIGURED = "LLM_NOT_CONFIGURED", "An LLM component in an app that has no `llm`."
     UNKNOWN_RULES = "UNKNOWN_RULES", "A scripted provider's file of rules that is not in the tree."
     UNKNOWN_WORKFLOW = "UNKNOWN_WORKFLOW", "No workflow file has this workflowId."
     UNKNOWN_STEP = "UNKNOWN_STEP", "A workflow points to a step that it does not define."
@@ -180,16 +196,19 @@ class Problem:
 
 def quoted(value: object) -> str:
     """`value` in quotes for a message, on one line and cut short."""
-    text = str(value)
-    if len(text) > MAX_QUOTED:
-        text = text[: MAX_QUOTED - 1] + "…"
-    return repr(text)
+    return repr(cut_short(str(value), MAX_QUOTED))
 
 
-def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known name that `word` most likely stands for, if any is near."""
+def cut_short(text: str, length: int) -> str:
+    """`text` in at most so many characters, the last of which tells if there were more."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def closest(word: str, known: Iterable[str], likeness: float = _LIKELY) -> str | None:
+    """The known name that `word` most likely stands for, if any is as like it as `likeness` asks."""
     # Comparing costs the product of the lengths, so a hostile word is cut short first.
-    return next(iter(get_close_matches(word[:MAX_QUOTED], sorted(known)[:MAX_CANDIDATES], n=1)), None)
+    found = get_close_matches(word[:MAX_QUOTED], sorted(known)[:MAX_CANDIDATES], n=1, cutoff=likeness)
+    return next(iter(found), None)
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str) -> str:

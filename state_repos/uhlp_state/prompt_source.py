@@ -15,8 +15,8 @@ from referencing import Registry
 from uhlp_state.decode import parse_model
 from uhlp_state.model.prompts import EXAMPLE_KEYS, OutputFormat, PromptTemplate
 from uhlp_state.parse_cache import Parsed
-from uhlp_state.problems import Code, Problem, quoted
-from uhlp_state.schema_source import schema_mistakes
+from uhlp_state.problems import Code, Problem
+from uhlp_state.schema_source import schema_mistakes, told
 from uhlp_state.template_source import read_template
 from uhlp_state.yaml_source import Document, parse_yaml
 
@@ -112,7 +112,7 @@ def _example_problems(prompt: PromptTemplate, document: Document) -> Iterator[Pr
         error: ValidationError | None = best_match(validator.iter_errors(output))
         if error is not None:
             place = base if isinstance(example.output, str) else (*base, *error.absolute_path)
-            message = f"the output breaks the rule {quoted(error.validator)} of the prompt's outputSchema"
+            message = f"the output does not fit the prompt's outputSchema: {told(error)}"
             yield document.problem(place, Code.EXAMPLE_INVALID, message, "correct the example or the schema")
 
 

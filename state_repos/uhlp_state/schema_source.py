@@ -10,18 +10,20 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import orjson
-from jsonschema.exceptions import SchemaError
+from jsonschema.exceptions import SchemaError, ValidationError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from uhlp_state.json_places import Mistake, located
 from uhlp_state.json_schema.dialects import DRAFT_2020_12, Dialect, dialect_of
 from uhlp_state.parse_cache import Parsed
-from uhlp_state.problems import Code, Problem, quoted
+from uhlp_state.problems import MAX_QUOTED, Code, Problem, cut_short, quoted
 from uhlp_state.yaml_source import YamlPath
 
 MAX_SCHEMA_VALUES = 10_000
 """Of one schema: checking it takes about a second for this many."""
+MAX_TOLD = 200
+"""Characters of what is told of one mistake: enough for a rule and what broke it."""
 
 
 def parse_schema(data: bytes) -> Parsed[Any]:
@@ -44,8 +46,7 @@ def schema_mistakes(schema: Any, dialects: Collection[Dialect] = (DRAFT_2020_12,
         dialect_of(schema).validator.check_schema(schema)
         return _dialect_mistakes(schema, dialects) or _inner_mistakes(schema)
     except SchemaError as error:
-        rule, value = quoted(error.validator), quoted(error.instance)
-        message = f"the schema breaks the rule {rule} of JSON Schema with {value}"
+        message = f"this is not JSON Schema: {told(error)}"
         return [(tuple(error.absolute_path), Code.SCHEMA_INVALID, message, "correct the schema here")]
     except RecursionError:
         return [((), Code.SCHEMA_INVALID, "the schema is nested too deep", "simplify it")]
@@ -54,6 +55,16 @@ def schema_mistakes(schema: Any, dialects: Collection[Dialect] = (DRAFT_2020_12,
         return [
             ((), Code.SCHEMA_INVALID, "an `$id` in the schema is not a URI", "correct it, or leave it out")
         ]
+
+
+def told(error: SchemaError | ValidationError) -> str:
+    """The rule that is broken and by what, with values cut short."""
+    value, message = repr(error.instance), error.message
+    if message.startswith(value):
+        is_text = isinstance(error.instance, str)
+        short = quoted(error.instance) if is_text else cut_short(value, MAX_QUOTED)
+        message = short + message.removeprefix(value)
+    return cut_short(message, MAX_TOLD)
 
 
 def _is_large(schema: Any) -> bool:

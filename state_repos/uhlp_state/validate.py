@@ -14,13 +14,15 @@ from uhlp_state.checks.dependencies import check_dependencies
 from uhlp_state.checks.llm import check_llm
 from uhlp_state.checks.mcp_servers import check_mcp_servers
 from uhlp_state.checks.parts import Files, Part
+from uhlp_state.checks.policies import POLICIES, check_policies
 from uhlp_state.checks.pools import check_pools
 from uhlp_state.checks.prompts import check_component_prompts, check_prompts
 from uhlp_state.checks.references import CODE, PROMPTS, SCHEMAS, STATE
-from uhlp_state.checks.routes import check_routes
-from uhlp_state.checks.tools import check_tools
+from uhlp_state.checks.routes import check_permissions, check_routes
+from uhlp_state.checks.tools import TOOLS, check_tools
 from uhlp_state.checks.tree import check_tree
-from uhlp_state.checks.workflows import check_workflows
+from uhlp_state.checks.unread import check_unread
+from uhlp_state.checks.workflows import WORKFLOWS, check_workflows
 from uhlp_state.dependencies import dependencies
 from uhlp_state.model import (
     AppDefinition,
@@ -32,7 +34,7 @@ from uhlp_state.model import (
     SecurityConfig,
     ToolDefinition,
 )
-from uhlp_state.model.policies import MAX_PATTERNS
+from uhlp_state.model.mcp_servers import PINS
 from uhlp_state.parse_cache import ParseCache
 from uhlp_state.platform import PlatformDefinition
 from uhlp_state.problems import Code, Problem, did_you_mean, quoted
@@ -43,8 +45,18 @@ DEFINITION = "state/app_definition.yaml"
 REGISTRY = "state/component_registry.yaml"
 SECURITY = "state/security_config.yaml"
 OPTIMIZATION = "state/optimization_config.yaml"
-POLICIES = "state/policies/"
 UI = "state/ui/"
+
+_FILES = (DEFINITION, REGISTRY, SECURITY, OPTIMIZATION)
+_FOLDERS = {
+    # Data in JSON may well lie beside tools and prompts; beside policies there is nothing but policies.
+    POLICIES: (".yaml", ".yml", ".json"),
+    TOOLS: (".yaml", ".yml"),
+    PROMPTS: (".yaml", ".yml"),
+    WORKFLOWS: (".yaml", ".yml"),
+    PINS: (".json", ".yaml", ".yml"),
+}
+"""Folders whose files are definitions, as `check_unread` takes them."""
 
 M = TypeVar("M", bound=Model)
 
@@ -101,7 +113,7 @@ def validate(
         {component.component_id for component in parts.registry.model.components} if parts.registry else None
     )
     tools = check_tools(files, known)
-    policies = _policies(files, platform)
+    policies = check_policies(files, platform, known)
     pins = check_mcp_servers(files, parts.definition, platform) if parts.definition else {}
     _check_files(files)
     problems += files.problems
@@ -112,8 +124,10 @@ def validate(
 
 
 def _read_parts(files: Files) -> _Parts:
+    misnamed = check_unread(files, _FILES, _FOLDERS)
     definition = files.model(DEFINITION, AppDefinition)
-    if DEFINITION not in files:
+    is_missing = DEFINITION not in files and DEFINITION not in misnamed
+    if is_missing:
         _report_missing(files, DEFINITION)
     inline = definition.model if definition else None
     registry = inline.initial_component_registry if inline else None
@@ -126,8 +140,8 @@ def _read_parts(files: Files) -> _Parts:
         _part(files, definition, "optimizationConfig", optimization, OPTIMIZATION, OptimizationConfig),
     )
     # A definition that cannot be read may hold the components inline: then nothing is known to be missing.
-    readable = definition is not None or DEFINITION not in files
-    if readable and parts.registry is None and REGISTRY not in files:
+    is_known = definition is not None or is_missing
+    if is_known and parts.registry is None and REGISTRY not in files and REGISTRY not in misnamed:
         _report_missing(files, REGISTRY)
     return parts
 
@@ -152,23 +166,6 @@ def _report_missing(files: Files, path: str) -> None:
     files.problems.append(Problem(path, 1, 1, Code.MISSING_FILE, "the file is missing", remedy))
 
 
-def _policies(files: Files, platform: PlatformDefinition) -> dict[str, Policy]:
-    """The policies that hold for the app, by name, in the order in which they are asked."""
-    found = {f"platform/{name}": policy for name, policy in platform.policies.items()}
-    patterns = 0
-    for path in sorted(files.under(POLICIES, ".yaml")):
-        if part := files.model(path, Policy):
-            found[path.removeprefix(POLICIES).removesuffix(".yaml")] = part.model
-            patterns += part.model.pattern_count
-            if patterns > MAX_PATTERNS >= patterns - part.model.pattern_count:
-                message = f"with this policy the app has more than {MAX_PATTERNS} regular expressions"
-                remedy = "join some with `|`, or remove them"
-                files.problems.append(
-                    part.problem(("rules",), Code.QUOTA_EXCEEDED, message, remedy, key=True)
-                )
-    return found
-
-
 def _check_all(files: Files, parts: _Parts, app: str, platform: PlatformDefinition) -> None:
     definition = parts.definition
     pools = None
@@ -176,7 +173,7 @@ def _check_all(files: Files, parts: _Parts, app: str, platform: PlatformDefiniti
         pools = {pool.pool_name: pool.language for pool in definition.model.sandbox_pools.pools}
         check_pools(files, definition, platform)
         check_commands(files, definition, platform)
-        check_llm(files, definition)
+        check_llm(files, definition, parts.registry)
         if definition.model.app_id != app:
             message = f"the appId {quoted(definition.model.app_id)} is not that of this repo, {quoted(app)}"
             problem = definition.problem(("appId",), Code.APP_ID_MISMATCH, message, f"write `appId: {app}`")
@@ -187,6 +184,8 @@ def _check_all(files: Files, parts: _Parts, app: str, platform: PlatformDefiniti
         check_components(files, parts.registry, pools, workflows)
         check_component_prompts(files, parts.registry)
         check_routes(files, parts.registry)
+        if parts.security is not None:
+            check_permissions(files, parts.registry, parts.security.model)
     check_dependencies(files)
 
 

@@ -16,8 +16,9 @@ APP_FILE = "state/app_definition.yaml"
 EXAMPLE = Path(__file__).parents[2] / "state_repos" / "examples" / "summariser"
 JSON = {"Content-Type": "application/json"}
 
+DEFINITION = "appId: asks\nsandboxPools: {pools: [{poolName: main}]}\n"
 FILES = {
-    APP_FILE: "appId: asks\nsandboxPools: {pools: [{poolName: main}]}\n",
+    APP_FILE: DEFINITION + "llm: {providers: {own: {type: openai, apiKey: 'secret:unset'}}, model: own/m}\n",
     "state/component_registry.yaml": (
         "components:\n"
         "  - componentId: root\n    handlerType: LLM\n    targetPoolName: main\n"
@@ -36,9 +37,8 @@ def test_a_prompt_is_served_and_a_broken_one_refused(platform: Platform) -> None
         return answer.status, answer.json["code"]
 
     assert ask("{}") == (500, "PROMPT_FAILED")
-    # It is rendered and asked; that this app names no LLM is the tool's to say.
-    status, code = ask('{"name": "Ada"}')
-    assert (status, code.partition("_")[0]) == (503, "LLM")
+    # It is rendered and asked; that the secret of the app's LLM is not set is the tool's to say.
+    assert ask('{"name": "Ada"}') == (503, "SECRET_MISSING")
     clone.commit({"state/prompts/p.yaml": "template: |\n  Hello\n  {{ inptu }}\n"})
     pushed = clone.push()
     assert pushed.code == 1
@@ -109,7 +109,7 @@ def test_a_real_provider_gets_the_key_and_nobody_else_does(calling: Platform, pr
     Telltale.credentials.clear()
     own = f"own: {{type: openai, baseUrl: '{provider}', apiKey: secret:canary}}"
     llm = f"llm:\n  model: own/m\n  providers:\n    {own}\n"
-    calling.create("asks", {**FILES, APP_FILE: FILES[APP_FILE] + llm})
+    calling.create("asks", {**FILES, APP_FILE: DEFINITION + llm})
     answers = [
         calling.request("POST", "/", app="asks", body=f'{{"name": "{name}"}}', headers=JSON)
         for name in ("Ada", "fail")

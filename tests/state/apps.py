@@ -15,6 +15,9 @@ configuration:
   greeting: hello
 """
 
+MODEL = 'llm: {providers: {main: {type: openai, apiKey: "secret:openai"}}, model: main/any}\n'
+"""What an app with LLM components says besides."""
+
 REGISTRY = """\
 components:
   - componentId: hello

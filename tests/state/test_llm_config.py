@@ -2,7 +2,7 @@
 
 import pytest
 
-from state.apps import DEFINITION, app, places
+from state.apps import DEFINITION, MODEL, REGISTRY, app, places
 from uhlp_state.model import LlmConfig
 from uhlp_state.validate import validate
 
@@ -37,6 +37,21 @@ def problems(llm=LLM, rules=RULES):
 
 def test_a_whole_configuration_is_valid():
     assert problems() == ()
+
+
+@pytest.mark.parametrize(("llm", "codes"), [("", ["LLM_NOT_CONFIGURED"]), (MODEL, [])])
+def test_who_asks_a_model_must_name_one(llm, codes):
+    ask = (
+        "  - {componentId: ask, handlerType: LLM, targetPoolName: python, "
+        "taskDetails: {prompt_template: prompts/p.yaml}}\n"
+    )
+    changes = {
+        APP_FILE: DEFINITION + llm,
+        "state/component_registry.yaml": REGISTRY + ask,
+        "state/prompts/p.yaml": "template: hi",
+    }
+    found = validate(app(changes), "demo").problems
+    assert places(found) == [("state/component_registry.yaml", 11, 37, code) for code in codes]
 
 
 def test_it_survives_the_way_through_redis():

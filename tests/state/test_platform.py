@@ -40,7 +40,7 @@ def test_a_full_definition():
         ({PLATFORM_FILE: "quota: {}"}, (PLATFORM_FILE, 1, 1, Code.UNKNOWN_KEY)),
         ({PLATFORM_FILE: "quotas: {maxApps: -1}"}, (PLATFORM_FILE, 1, 19, Code.BAD_VALUE)),
         ({PLATFORM_FILE: "suspendedApps: [{reason: x}]"}, (PLATFORM_FILE, 1, 17, Code.MISSING_KEY)),
-        ({"state/policies/p.yaml": "a: *b"}, ("state/policies/p.yaml", 1, 4, Code.YAML_ALIAS)),
+        ({"state/notes.yaml": "a: *b"}, ("state/notes.yaml", 1, 4, Code.YAML_ALIAS)),
         ({"../x": "y"}, ("../x", 1, 1, Code.PATH_ESCAPE)),
         ({PLATFORM_FILE: 'allowedMounts: ["/data"]'}, (PLATFORM_FILE, 1, 17, Code.BAD_MOUNT)),
         ({PLATFORM_FILE: 'allowedMounts: ["/a:/a:rw", "/a/b:/b"]'}, (PLATFORM_FILE, 1, 1, Code.BAD_MOUNT)),

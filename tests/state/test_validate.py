@@ -4,7 +4,7 @@ from timeit import Timer
 
 import pytest
 
-from state.apps import DEFINITION, REGISTRY, app, places
+from state.apps import DEFINITION, MODEL, REGISTRY, app, places
 from uhlp_state.parse_cache import ParseCache
 from uhlp_state.problems import Code
 from uhlp_state.validate import validate
@@ -238,7 +238,7 @@ MISTAKES = {
     ),
     "unknown prompt": (
         "UNKNOWN_PROMPT",
-        {REGISTRY_FILE: component("llm", "prompt_template: §prompts/a.yaml")},
+        {APP_FILE: DEFINITION + MODEL, REGISTRY_FILE: component("llm", "prompt_template: §prompts/a.yaml")},
     ),
     "unknown workflow": ("UNKNOWN_WORKFLOW", {REGISTRY_FILE: component("Workflow", "workflowId: §ordr")}),
     "inline and in a file": (
@@ -369,7 +369,6 @@ def test_all_problems_come_at_once_in_the_order_of_files_and_lines():
         (registry("function: handle", "function: handle\n      functon: x"), "function"),
         (registry("routeMatcher", "routeMatchr"), "routeMatcher"),
         (workflow("onSuccess:", "onSucess:"), "onSuccess"),
-        ({APP_FILE: None, "state/app_defintion.yaml": DEFINITION}, "state/app_defintion.yaml"),
     ],
 )
 def test_a_near_miss_is_suggested(changes, suggestion):

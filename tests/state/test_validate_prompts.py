@@ -2,7 +2,7 @@
 
 import pytest
 
-from state.apps import DEFINITION, REGISTRY, app, places
+from state.apps import DEFINITION, MODEL, REGISTRY, app, places
 from uhlp_state.problems import Code
 from uhlp_state.prompt_source import parse_prompt
 from uhlp_state.validate import validate
@@ -33,7 +33,11 @@ template: |
 
 def problems(text, registry=LLM):
     source = app(
-        {FILE: text, "state/component_registry.yaml": registry, "state/app_definition.yaml": DEFINITION}
+        {
+            FILE: text,
+            "state/component_registry.yaml": registry,
+            "state/app_definition.yaml": DEFINITION + MODEL,
+        }
     )
     return validate(source, "demo").problems
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from uhlp_state.checks.parts import Files, Part
 from uhlp_state.model import AppDefinition
 from uhlp_state.platform import PlatformDefinition
-from uhlp_state.problems import Code, did_you_mean, quoted
+from uhlp_state.problems import NEARLY, Code, closest, quoted
 from uhlp_state.yaml_source import YamlPath
 
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
@@ -21,7 +22,7 @@ def check_commands(files: Files, definition: Part[AppDefinition], platform: Plat
         place = (*_ALLOWED, index, "path")
         if command.path not in platform.allowed_commands:
             message = f"the program {quoted(command.path)} is not allowed on this platform"
-            remedy = did_you_mean(command.path, platform.allowed_commands, _ASK)
+            remedy = _remedy(command.path, platform.allowed_commands)
             files.problems.append(definition.problem(place, Code.COMMAND_NOT_ALLOWED, message, remedy))
         for position, host in enumerate(command.hosts):
             if _HOST.fullmatch(host) is None:
@@ -30,3 +31,10 @@ def check_commands(files: Files, definition: Part[AppDefinition], platform: Plat
                 files.problems.append(
                     definition.problem((*_ALLOWED, index, "hosts", position), Code.BAD_VALUE, message, remedy)
                 )
+
+
+def _remedy(path: str, allowed: Iterable[str]) -> str:
+    """Folders are much the same in all paths, so it is the programs' own names that tell one from another."""
+    by_name = {known.rpartition("/")[2]: known for known in allowed}
+    close = closest(path.rpartition("/")[2], by_name, NEARLY)
+    return f"did you mean {quoted(by_name[close])}? Else {_ASK}" if close else _ASK

@@ -1,20 +1,31 @@
-"""LLM access: models of known providers, and the rules of scripted ones."""
+"""LLM access: there for components that need it, models of known providers, the rules of scripted ones."""
 
 from __future__ import annotations
 
 from uhlp_state.checks.parts import Files, Part
 from uhlp_state.checks.references import PROMPTS, check_file
-from uhlp_state.model import AppDefinition, LlmConfig, LlmProviderType, ScriptedRules
+from uhlp_state.model import (
+    AppDefinition,
+    ComponentRegistry,
+    HandlerType,
+    LlmConfig,
+    LlmProviderType,
+    ScriptedRules,
+)
 from uhlp_state.problems import Code, Problem, did_you_mean, quoted
 from uhlp_state.yaml_source import YamlPath
 
 RULES = "state/llm/"
 
 
-def check_llm(files: Files, definition: Part[AppDefinition]) -> None:
-    """Check what the app's `llm` names."""
+def check_llm(
+    files: Files, definition: Part[AppDefinition], registry: Part[ComponentRegistry] | None
+) -> None:
+    """Check what the app's `llm` names, and that it is there if a component asks a model."""
     llm = definition.model.llm
     if llm is None:
+        if registry is not None:
+            _check_need(files, registry)
         return
     names: list[tuple[YamlPath, str]] = [(("llm", "model"), llm.model)]
     names += [(("llm", "fallbacks", index), name) for index, name in enumerate(llm.fallbacks)]
@@ -30,6 +41,17 @@ def check_llm(files: Files, definition: Part[AppDefinition]) -> None:
             )
             if path is not None:
                 files.model(path, ScriptedRules)
+
+
+def _check_need(files: Files, registry: Part[ComponentRegistry]) -> None:
+    """Nothing but an app's own definition names models: without them each call would fail."""
+    for index, component in enumerate(registry.model.components):
+        if component.handler_type is HandlerType.LLM:
+            place: YamlPath = ("components", index, "handlerType")
+            message = f"{quoted(component.component_id)} asks a language model, but the app has no `llm`"
+            remedy = "write `llm:` with `providers` and `model` in app_definition.yaml"
+            files.problems.append(registry.problem(place, Code.LLM_NOT_CONFIGURED, message, remedy))
+            return
 
 
 def _check_models_of_prompts(files: Files, llm: LlmConfig) -> None:

@@ -45,6 +45,12 @@ def check_file(
     path = STATE + reference
     if path in files and path.startswith(folder) and path.endswith(suffixes):
         return path
+    if path in files and path.startswith(folder):
+        message = f"the name of {quoted(path)} does not end in {' or '.join(suffixes)}"
+        files.problems.append(
+            part.problem(place, missing, message, "rename the file, and write its new name")
+        )
+        return None
     known = [name.removeprefix(STATE) for name in files.under(folder, *suffixes)]
     remedy = did_you_mean(reference, known, f"add the file {folder}…{suffixes[0]}, or correct the path")
     files.problems.append(part.problem(place, missing, f"there is no file {quoted(path)}", remedy))

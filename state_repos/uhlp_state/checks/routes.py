@@ -1,10 +1,10 @@
-"""Routes: no two components may answer the same path and method."""
+"""Routes: no two components may answer the same path and method, and permissions are spelt as in keys."""
 
 from __future__ import annotations
 
 from uhlp_state.checks.parts import Files, Part
-from uhlp_state.model import ComponentRegistry
-from uhlp_state.problems import Code, quoted
+from uhlp_state.model import ComponentRegistry, SecurityConfig
+from uhlp_state.problems import NEARLY, Code, closest, quoted
 from uhlp_state.routes import RoutePattern, effective_methods
 from uhlp_state.yaml_source import YamlPath
 
@@ -31,3 +31,22 @@ def check_routes(files: Files, registry: Part[ComponentRegistry]) -> None:
             )
             remedy = "change one of the patterns, or its methods"
             files.problems.append(registry.problem(place, Code.ROUTE_CONFLICT, message, remedy))
+
+
+def check_permissions(files: Files, registry: Part[ComponentRegistry], security: SecurityConfig) -> None:
+    """Report permissions that no key has and that are nearly ones that keys have, but no route asks for.
+
+    A permission that no key has is no mistake as such: the last key that had it may have been revoked.
+    """
+    components = registry.model.components
+    asked = {component.route_matcher.permission for component in components if component.route_matcher}
+    held = {permission for key in security.api_keys for permission in key.permissions}
+    for index, component in enumerate(components):
+        wanted = component.route_matcher.permission if component.route_matcher else None
+        if wanted is None or wanted in held:
+            continue
+        if close := closest(wanted, held - asked, NEARLY):
+            place = ("components", index, "routeMatcher", "permission")
+            message = f"no API key has the permission {quoted(wanted)}"
+            remedy = f"did you mean {quoted(close)}?"
+            files.problems.append(registry.problem(place, Code.UNKNOWN_PERMISSION, message, remedy))

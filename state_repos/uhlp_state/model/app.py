@@ -27,7 +27,7 @@ class DefinitionWrites(StrEnum):
 
 
 class StateConfig(Model):
-    """How the app's state is kept."""
+    """How the app's state is kept. Accepted and checked; this release does not act on it."""
 
     type: str = "git_yaml"
     """Default `git_yaml`."""
@@ -49,7 +49,7 @@ class AppDefinition(Model):
     sandbox_pools: SandboxPoolConfig = SandboxPoolConfig()
     """What the components run in."""
     state_store_config: StateConfig = StateConfig()
-    """How the state is kept."""
+    """How the state is kept. Accepted and checked; this release does not act on it."""
     configuration: dict[str, JsonValue] = Field(default_factory=dict)
     """Default configuration values of all components. No secrets: the repo keeps every value for ever."""
     commands: CommandConfig = CommandConfig()
@@ -68,4 +68,5 @@ class AppDefinition(Model):
     security_config: SecurityConfig | None = None
     """Keys and permissions, instead of `security_config.yaml`."""
     optimization_config: OptimizationConfig | None = None
-    """Rules of optimisation, instead of `optimization_config.yaml`."""
+    """Rules of optimisation, instead of `optimization_config.yaml`.
+    Accepted and checked; this release does not act on it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from uhlp_state.model.base import Count, Model, Number
+from uhlp_state.model.patterns import PROGRAM
 from uhlp_state.model.pools import Memory, parse_memory
 
 HARDENED = tuple(
@@ -35,7 +36,7 @@ MAX_COMMAND_SECONDS = 120
 class AllowedCommand(Model):
     """One program."""
 
-    path: str = Field(pattern=r"^(/[A-Za-z0-9_+][A-Za-z0-9_+.-]*)+$", max_length=255)
+    path: str = Field(pattern=PROGRAM, max_length=255, examples=["/usr/bin/jq"])
     """Its absolute path, exactly as it is called: `/usr/bin/jq`. Not a symbolic link."""
     hosts: tuple[str, ...] = Field(default=(), max_length=50)
     """For `curl`: the hosts that it may speak to, over https. Default none."""

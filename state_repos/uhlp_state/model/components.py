@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, JsonValue
 
 from uhlp_state.model.base import Flag, Model, Name, any_case, refusal
+from uhlp_state.model.patterns import COMPONENT_ID
 from uhlp_state.problems import Code
 from uhlp_state.routes import RouteError, RoutePattern
 
@@ -63,12 +64,13 @@ class RouteMatcher(Model):
 class ComponentDefinition(Model):
     """One logical part of an app: a handler, a prompt or a workflow."""
 
-    component_id: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,127}$")
+    component_id: str = Field(pattern=COMPONENT_ID)
     """Unique in the app; a label of logs and metrics."""
     description: str = ""
     """For people."""
     handler_type: Annotated[HandlerType, *any_case(HandlerType)]
-    """JIT: a function of a script. LLM: a prompt. WORKFLOW: a workflow. In any letter case."""
+    """JIT: a function of a script. LLM: a prompt. WORKFLOW: a workflow, which is accepted and checked; this
+    release does not act on it and answers 501 `HANDLER_TYPE_NOT_AVAILABLE`. In any letter case."""
     target_pool_name: str
     """The pool that it runs in."""
     task_details: dict[str, str] = Field(default_factory=dict)

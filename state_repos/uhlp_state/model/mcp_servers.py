@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field, JsonValue, StringConstraints
 
 from uhlp_state.model.base import Count, Flag, Model, Name, Number
+from uhlp_state.model.patterns import ABSOLUTE_PATH, HEADER, PINNED_TOOL, SERVER_NAME, VARIABLE
 from uhlp_state.model.pools import Memory, parse_memory
 from uhlp_state.model.tools import ToolAnnotations
 
@@ -24,17 +25,14 @@ MAX_PINNED_TOOLS = 200
 MAX_VALUE = 4096
 """Characters of an argument, an environment variable or a header."""
 
-SERVER_NAME = r"^[a-z][a-z0-9]*(?:[._-][a-z0-9]+)*$"
-TOOL_NAME = r"^[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*$"
-
 SECRET = "secret:"  # noqa: S105 - how a reference begins
 """A value that begins so stands for a secret of the app."""
 
 ServerName = Annotated[str, StringConstraints(pattern=SERVER_NAME, max_length=40)]
 Value = Annotated[str, StringConstraints(pattern=r"^[^\u0000-\u001f\u007f]*$", max_length=MAX_VALUE)]
-VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
-HeaderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9-]*$", max_length=128)]
-AbsolutePath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9_@+.-]+)+$", max_length=MAX_VALUE)]
+VariableName = Annotated[str, StringConstraints(pattern=VARIABLE, max_length=128)]
+HeaderName = Annotated[str, StringConstraints(pattern=HEADER, max_length=128)]
+AbsolutePath = Annotated[str, StringConstraints(pattern=ABSOLUTE_PATH, max_length=MAX_VALUE)]
 
 
 class McpServer(Model):
@@ -130,7 +128,7 @@ def _bytes(size: str) -> int:
 class PinnedTool(Model):
     """A tool as it was approved. What the server says of it must stay exactly this."""
 
-    name: str = Field(pattern=TOOL_NAME, max_length=128)
+    name: str = Field(pattern=PINNED_TOOL, max_length=128)
     """As the server calls it."""
     title: str = ""
     """Name for people."""

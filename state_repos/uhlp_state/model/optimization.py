@@ -40,7 +40,8 @@ class OptimizationRule(Model):
 
 
 class OptimizationConfig(Model):
-    """Rules of optimisation (`state/optimization_config.yaml`)."""
+    """Rules of optimisation (`state/optimization_config.yaml`).
+    Accepted and checked; this release does not act on it."""
 
     enabled: Flag = False
     """Default false."""

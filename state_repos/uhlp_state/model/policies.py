@@ -9,6 +9,7 @@ import re2
 from pydantic import AfterValidator, Field, JsonValue, ValidationInfo, model_validator
 
 from uhlp_state.model.base import KEY, Count, Flag, Model, Name, Number, any_case, refusal
+from uhlp_state.model.patterns import RULE_ID
 from uhlp_state.problems import Code, quoted
 
 MAX_RULES = 200
@@ -122,7 +123,7 @@ class Condition(Model):
 class PolicyRule(Model):
     """One rule. It matches if everything that it names holds."""
 
-    id: str = Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")
+    id: str = Field(pattern=RULE_ID)
     """Unique in the policy; told in refusals and in the audit log."""
     description: str = ""
     """For people."""

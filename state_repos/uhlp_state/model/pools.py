@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from uhlp_state.model.base import KEY, Count, Model, Number, any_case, refusal
 from uhlp_state.model.mounts import Mount, MountText
+from uhlp_state.model.patterns import POOL_NAME
 from uhlp_state.problems import Code, quoted
 
 DEFAULT_IMAGE = "uhlp/python_runner"
@@ -137,7 +138,7 @@ class ResourceLimits(Model):
 class PoolDefinition(Model):
     """A group of equal sandbox instances."""
 
-    pool_name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")
+    pool_name: str = Field(pattern=POOL_NAME)
     """Unique in the app: lower-case letters, digits, `_` and `-`, e.g. `python_runner`."""
     docker_image: str = Field(default=DEFAULT_IMAGE, pattern=r"^[a-z0-9][A-Za-z0-9._/:@-]{0,255}$")
     """Image of the instances where they are containers, e.g. `acme/runner:1.2`. Default `uhlp/python_runner`.

@@ -26,7 +26,9 @@ def _check_hash(text: str) -> str:
     # The value is never repeated: what is here by mistake may be the key itself.
     match = _ARGON2.fullmatch(text)
     if match is None:
-        remedy = "store the key's hash as made by `argon2`, never the key; replace a key that was pushed"
+        remedy = (
+            "make a key with `uhlp key`, and write the keyHash that it prints; replace a key that was pushed"
+        )
         raise refusal(
             Code.BAD_KEY_HASH, f"{KEY} is not an Argon2 hash ($argon2id$v=19$m=…,t=…,p=…$salt$hash)", remedy
         )
@@ -74,7 +76,7 @@ class ApiKeyDefinition(Model):
 
 
 class InterAppPermission(Model):
-    """What another app may trigger here."""
+    """What another app may trigger here. Accepted and checked; this release does not act on it."""
 
     allowed_source_app_id: AppIdText
     """The other app's id."""
@@ -83,7 +85,7 @@ class InterAppPermission(Model):
 
 
 class UserRoleDefinition(Model):
-    """A role of users."""
+    """A role of users. Accepted and checked; this release does not act on it."""
 
     role_name: str = ""
     """Name for people. Default: the role's key."""
@@ -97,6 +99,6 @@ class SecurityConfig(Model):
     api_keys: tuple[ApiKeyDefinition, ...] = ()
     """Keys that open the app."""
     inter_app_permissions: tuple[InterAppPermission, ...] = ()
-    """What other apps may trigger."""
+    """What other apps may trigger. Accepted and checked; this release does not act on it."""
     user_roles: dict[str, UserRoleDefinition] = Field(default_factory=dict)
-    """Roles by name."""
+    """Roles by name. Accepted and checked; this release does not act on it."""

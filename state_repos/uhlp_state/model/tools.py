@@ -7,12 +7,11 @@ from typing import Any
 from pydantic import Field, JsonValue
 
 from uhlp_state.model.base import Flag, Model, Name, Number
+from uhlp_state.model.patterns import TOOL
 
 PREFIX = "app."
 MAX_TOOL_NAME = 64
 """Characters of a whole name, `app.` included: what the strictest LLM APIs and clients take."""
-
-_NAME = r"^(?:app\.)?[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*$"
 
 
 class ToolAnnotations(Model):
@@ -31,7 +30,7 @@ class ToolAnnotations(Model):
 class ToolDefinition(Model):
     """A tool of the app (`state/tools/*.yaml`)."""
 
-    name: str = Field(pattern=_NAME, max_length=MAX_TOOL_NAME)
+    name: str = Field(pattern=TOOL, max_length=MAX_TOOL_NAME)
     """Letters, digits, `_` and `-`, with dots between; `summarise` is called `app.summarise`. At most 64
     characters with `app.`."""
     title: str = Field(default="", max_length=256)

@@ -93,7 +93,7 @@ class WorkflowTrigger(Model):
 
 
 class Workflow(Model):
-    """A workflow (`state/workflows/*.yaml`)."""
+    """A workflow (`state/workflows/*.yaml`). Accepted and checked; this release does not act on it."""
 
     workflow_id: Name
     """Unique in the app."""
