@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from uhlp_cli.live import require_redis, with_redis
 from uhlp_core import keys
-from uhlp_core.errors import Unavailable
+from uhlp_core.errors import UhlpError, Unavailable
 from uhlp_core.home import Home
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 GONE_SECONDS = 60.0
 """Sandboxes finish their requests first, which takes 30 s at most."""
+
+SETTLE_SECONDS = 1.0
+"""For what is written a moment later: gateways' last lines of log, and answers that nobody waits for."""
 
 LOOK_SECONDS = 0.1
 
@@ -49,7 +52,7 @@ def purge(settings: "Settings", app: str) -> None:
 
     Raises Unavailable while Redis cannot be reached (nothing has happened then) and where sandboxes of the
     app do not end (only its repo is in the trash then), InvalidInput where the secrets cannot be opened, and
-    OSError.
+    UhlpError that names a folder which cannot be removed.
     """
     from uhlp_core.removal import remove_folder
     from uhlp_core.secrets import local_secrets
@@ -68,7 +71,14 @@ def purge(settings: "Settings", app: str) -> None:
     remove_tree(home.trees / app)
     # What is in the trash goes last: until then the command can be given again.
     for folder in kept_of(home, app):
-        remove_folder(folder)
+        try:
+            remove_folder(folder)
+        except OSError as error:
+            raise UhlpError(
+                f"{folder} could not be removed ({error.strerror}): see to it, then give "
+                f"`uhlp app delete {app} --purge` again",
+                code="NOT_REMOVED",
+            ) from None
 
 
 async def _forget(store: "Store", app: str) -> None:
@@ -83,15 +93,12 @@ async def _until_gone(store: "Store", app: str) -> None:
     """Wait until nothing of an app is served or runs any more; raises Unavailable if that takes too long."""
     if not await store.zcount(keys.GATEWAYS, time.time(), "+inf"):
         return  # The platform is down.
+    described = (keys.registry, keys.routes, keys.instances)
     deployments = {app}
-    for described in (keys.registry, keys.routes, keys.instances):
-        async for key in store.scan_iter(match=described(f"{app}@*"), count=1000):
+    for make in described:
+        async for key in store.scan_iter(match=make(f"{app}@*"), count=1000):
             deployments.add(key.decode().rpartition(":")[2])
-    left = [
-        described(each)
-        for each in sorted(deployments)
-        for described in (keys.registry, keys.routes, keys.instances)
-    ]
+    left = [make(deployment) for deployment in deployments for make in described]
     until = time.monotonic() + GONE_SECONDS
     while await store.exists(*left):
         if time.monotonic() > until:
@@ -101,3 +108,4 @@ async def _until_gone(store: "Store", app: str) -> None:
                 code="STILL_RUNNING",
             )
         await asyncio.sleep(LOOK_SECONDS)
+    await asyncio.sleep(SETTLE_SECONDS)

@@ -256,6 +256,22 @@ def test_a_deleted_app_can_be_purged_later(uhlp, store) -> None:
     assert list(uhlp.home.trash.iterdir()) == []
 
 
+def test_a_link_in_place_of_an_apps_files_is_told_and_nothing_behind_it_removed(
+    uhlp, store, tmp_path: Path
+) -> None:
+    uhlp("app", "create", "shop")
+    (tmp_path / "note").write_text("another's")
+    uhlp.home.data.mkdir()
+    link = uhlp.home.data / "shop"
+    link.symlink_to(tmp_path)
+    told = uhlp.json("app", "delete", "shop", "--yes", "--purge", code=1)["error"]
+    assert (told["code"], str(link) in told["message"]) == ("NOT_REMOVED", True)
+    assert (tmp_path / "note").exists()
+    link.unlink()
+    uhlp("app", "delete", "shop", "--yes", "--purge")
+    assert list(uhlp.home.trash.iterdir()) == []
+
+
 def test_nothing_is_purged_before_the_apps_sandboxes_have_ended(
     uhlp, store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -271,6 +287,7 @@ def test_nothing_is_purged_before_the_apps_sandboxes_have_ended(
     assert {keys.GATEWAYS, keys.instances("shop@dark")} | values == {key.decode() for key in store.keys("*")}
 
     monkeypatch.setattr(deleting, "GONE_SECONDS", 60.0)
+    monkeypatch.setattr(deleting, "SETTLE_SECONDS", 0.0)
     with ThreadPoolExecutor(1) as pool:
         purging = pool.submit(uhlp, "app", "delete", "shop", "--yes", "--purge")
         store.delete(keys.instances("shop@dark"))
