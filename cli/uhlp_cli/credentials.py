@@ -17,7 +17,6 @@ MAX_HOURS = 24
 MAX_DAYS = 3650
 """Ten years: a larger number is a typing mistake, and no `--days` means for ever."""
 
-
 TOOL_ROOTS = ("app.", "core.", "community.")
 """Every tool's name begins with one of them: the app's own, the platform's, those of others' MCP servers."""
 
@@ -78,13 +77,11 @@ def token(
 def _check_scope(scope: str) -> None:
     """Raise InvalidInput for what no tool can ever be named."""
     prefix = scope.removesuffix("*")
-    if (
-        scope == REGISTER
-        or (
-            prefix != scope and any(root.startswith(prefix) or prefix.startswith(root) for root in TOOL_ROOTS)
-        )
-        or _TOOL_NAME.fullmatch(scope)
-    ):
+    if prefix != scope:
+        opens = any(root.startswith(prefix) or prefix.startswith(root) for root in TOOL_ROOTS)
+    else:
+        opens = scope == REGISTER or _TOOL_NAME.fullmatch(scope) is not None
+    if opens:
         return
     raise InvalidInput(
         f"--tool {scope!r} opens no tool: name one in full, as core.state.getRuntimeValue or app.add_note, "
