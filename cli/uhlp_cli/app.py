@@ -1,24 +1,17 @@
 """`uhlp app`: create, list, delete, suspend and resume apps."""
 
-import shutil
 import sys
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from uhlp_cli.frame import Group, Invocation
 from uhlp_cli.going_live import answer_when_live, wait_options
-from uhlp_cli.live import addresses, require_redis, running_state, with_redis
+from uhlp_cli.live import addresses, running_state
 from uhlp_cli.output import short, table
 from uhlp_cli.repos import app_names, existing_app, heads
 from uhlp_core.errors import Conflict, InvalidInput, Unavailable
 from uhlp_core.ids import Deployment, check_app_id
-
-if TYPE_CHECKING:
-    from uhlp_core.settings import Settings
-    from uhlp_core.store import Store
 
 DEFAULT_TEMPLATE = "hello"
 
@@ -128,18 +121,27 @@ def list_apps(invocation: Invocation) -> None:
 @app.command("delete")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--purge", is_flag=True, help="Also remove history, logs and runtime state, for good.")
+@click.option("--purge", is_flag=True, help="Also remove, for good, all that is kept of it.")
 @click.pass_obj
 def delete(invocation: Invocation, name: str, yes: bool, purge: bool) -> None:
     """Stop serving the app NAME and move its repo to the trash.
 
-    With --purge nothing is kept: neither the repo, nor logs, nor runtime state (this needs Redis).
+    Its files (core.filesystem, MCP servers), runtime state, logs and secrets stay: a next app of that name
+    finds them.
+
+    With --purge nothing of the app and its previews is kept: neither that, nor the repo, nor what earlier
+    apps of that name left in the trash. It needs Redis, waits until the app's sandboxes have ended, and may
+    follow a deletion without it. Secrets from elsewhere (environment, SOPS, Vault) are not the platform's to
+    remove.
 
     With --json: {app, purged, trash}; trash is null after --purge.
     """
+    from uhlp_cli.deleting import kept_of, move_to_trash
+    from uhlp_cli.deleting import purge as purge_app
+
     home = invocation.home
     check_app_id(name)
-    repo = existing_app(home, name)
+    repo = home.repo(name) if purge and kept_of(home, name) else existing_app(home, name)
     if not yes:
         if not sys.stdin.isatty():
             raise InvalidInput(
@@ -147,22 +149,20 @@ def delete(invocation: Invocation, name: str, yes: bool, purge: bool) -> None:
                 code="CONFIRMATION_NEEDED",
             )
         what = (
-            "for good, with its history, logs and runtime state" if purge else "(its repo goes to the trash)"
+            "for good, with its history, files, runtime state, logs and secrets"
+            if purge
+            else "(its repo goes to the trash; its files, runtime state, logs and secrets stay)"
         )
         click.confirm(f"Delete {name} {what}?", abort=True, err=True)
     if purge:
-        # First what can fail: with Redis out of reach nothing has happened yet.
-        require_redis(invocation.settings)
-    trash = _move_to_trash(repo, home.trash, name)
-    if purge:
-        _forget_runtime_state(invocation.settings, name)
-        shutil.rmtree(trash)
-        shutil.rmtree(home.app_log(name).parent, ignore_errors=True)
+        purge_app(invocation.settings, name)
         invocation.answer({"app": name, "purged": True, "trash": None}, f"Deleted {name} for good.")
     else:
+        trash = move_to_trash(home, name)
         invocation.answer(
             {"app": name, "purged": False, "trash": str(trash)},
-            f"Deleted {name}. To bring it back:\n\n  mv {trash} {repo}",
+            f"Deleted {name}. Its files, runtime state, logs and secrets stay for the next app of that name; "
+            f"`uhlp app delete {name} --purge` removes them. To bring it back:\n\n  mv {trash} {repo}",
         )
 
 
@@ -206,30 +206,3 @@ def resume(invocation: Invocation, name: str) -> None:
         {"app": name, "suspended": False, "commit": commit},
         f"Resumed {name} ({short(commit)} in the platform repo).",
     )
-
-
-def _move_to_trash(repo: Path, trash: Path, name: str) -> Path:
-    trash.mkdir(parents=True, exist_ok=True)
-    target = trash / f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}.git"
-    repo.rename(target)
-    return target
-
-
-def _forget_runtime_state(settings: "Settings", name: str) -> None:
-    """Delete the runtime state, the events and the use of models of an app and all its previews."""
-
-    async def work(store: "Store") -> None:
-        from uhlp_core import keys
-
-        for pattern in (
-            keys.runtime(name, "*"),
-            keys.runtime(f"{name}@*", "*"),
-            keys.llm_usage(name, "*"),
-            keys.llm_cache(name, "*"),
-            keys.llm_cache(f"{name}@*", "*"),
-        ):
-            async for key in store.scan_iter(match=pattern, count=1000):
-                await store.unlink(key)
-        await store.unlink(keys.events(name))
-
-    with_redis(settings, work)

@@ -1,12 +1,14 @@
 """`uhlp token` and `uhlp key`: what clients of people show. Neither needs a running platform."""
 
+import re
 import secrets
 from datetime import UTC, datetime, timedelta
 
 import click
 
 from uhlp_cli.frame import Command, Invocation
-from uhlp_core.errors import NotFound
+from uhlp_cli.repos import heads
+from uhlp_core.errors import InvalidInput, NotFound
 from uhlp_core.ids import Deployment
 
 MAX_HOURS = 24
@@ -15,6 +17,13 @@ MAX_HOURS = 24
 MAX_DAYS = 3650
 """Ten years: a larger number is a typing mistake, and no `--days` means for ever."""
 
+TOOL_ROOTS = ("app.", "core.", "community.")
+"""Every tool's name begins with one of them: the app's own, the platform's, those of others' MCP servers."""
+
+_TOOL_NAME = re.compile(r"app\.[^*]+|(core|community)\.[^.*]+\.[^*]+")
+
+REGISTER = "register"
+"""What lets a server of others tell its address."""
 
 _SAFE_NAMES = "Show the client tools under names without dots, for those that take no others."
 
@@ -50,12 +59,34 @@ def token(
     home = invocation.settings.home
     if not home.repo(deployment.app).exists():
         raise NotFound(f"there is no app {deployment.app!r} in {home.root}; `uhlp app list` names them all")
+    for scope in tools:
+        _check_scope(scope)
+    if deployment not in [head.deployment for head in heads(home, deployment.app)]:
+        missing = f"preview {deployment.preview!r}" if deployment.preview else "branch main"
+        click.echo(
+            f"{deployment.app} has no {missing} yet: the token opens nothing until it is pushed", err=True
+        )
     home.create()
     claims = Claims(
         deployment.app, deployment.id, scopes=frozenset(tools or ("app.*",)), safe_names=safe_names
     )
     signed = TokenKey.of(home).sign(claims, hours * 3600)
     invocation.answer({"token": signed, "seconds": round(hours * 3600)}, signed)
+
+
+def _check_scope(scope: str) -> None:
+    """Raise InvalidInput for what no tool can ever be named."""
+    prefix = scope.removesuffix("*")
+    if prefix != scope:
+        opens = any(root.startswith(prefix) or prefix.startswith(root) for root in TOOL_ROOTS)
+    else:
+        opens = scope == REGISTER or _TOOL_NAME.fullmatch(scope) is not None
+    if opens:
+        return
+    raise InvalidInput(
+        f"--tool {scope!r} opens no tool: name one in full, as core.state.getRuntimeValue or app.add_note, "
+        "or the beginning of names and *, as app.*, core.state.* or * for all"
+    )
 
 
 @click.command("key", cls=Command)
@@ -98,5 +129,8 @@ def key(
         ends = datetime.now(UTC).replace(microsecond=0, tzinfo=None) + timedelta(days=days)
         entry["expiresAt"] = f"{ends.isoformat()}Z"
     document = yaml.safe_dump({"apiKeys": [entry]}, sort_keys=False)
-    text = f"The key (keep it; it is shown only now):\n\n    {made}\n\nIn state/security_config.yaml:\n\n"
+    text = (
+        f"The key (keep it; it is shown only now):\n\n    {made}\n\n"
+        "In state/security_config.yaml (if it has `apiKeys:` already, add only the lines below that):\n\n"
+    )
     invocation.answer({"key": made, "entry": entry}, text + document.rstrip())

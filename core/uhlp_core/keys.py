@@ -108,3 +108,19 @@ def of_deployment(deployment: str) -> tuple[str, ...]:
     """All that describes a deployment, but not its runtime state: goes when the deployment is gone."""
     described = (registry, instances, usage, quarantine, routes, acks, load, status)
     return tuple(make(deployment) for make in described)
+
+
+def of_app(app: str) -> tuple[str, ...]:
+    """Patterns (for SCAN) of what an app and its previews keep: values, events, and the use of models.
+
+    What describes its deployments is not among it: that goes when Git names them no more.
+    """
+    deployments = (app, f"{app}@*")
+    named = (runtime, llm_cache, mcp_registration)
+    single = (runtime_use, runtime_recounted, llm_cached)
+    return (
+        *(make(deployment, "*") for make in named for deployment in deployments),
+        *(make(deployment) for make in single for deployment in deployments),
+        *(make(app, "*") for make in (llm_usage, llm_settled)),
+        *(make(app) for make in (llm_held, llm_minute, events)),
+    )

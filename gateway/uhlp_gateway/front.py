@@ -31,6 +31,7 @@ from uhlp_gateway.table import Component, Table
 from uhlp_gateway.tables import Tables
 from uhlp_state.routes import Match, MethodNotAllowed
 
+JSON = "application/json"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 _log = logging.getLogger(__name__)
@@ -177,7 +178,7 @@ class Front:
             headers = without_credentials(headers)
         body = await read_body(request, table.max_body) if request.has_body else b""
         if component.request_schema is not None:
-            await check_request(component.request_schema, _json(body))
+            await check_request(component.request_schema, _json(request, body))
         data = request_data(
             request.method,
             exchange.path,
@@ -268,8 +269,25 @@ def _trace_id(request: Request) -> str | None:
     return found if is_request_id(found) else None
 
 
-def _json(body: bytes) -> Any:
+def _json(request: Request, body: bytes) -> Any:
+    """The parsed body of a request that must be JSON. Raises Problem."""
+    if body and not _says_json(request.header(b"content-type")):
+        raise Problem(
+            415,
+            "UNSUPPORTED_MEDIA_TYPE",
+            "this takes JSON: send the header `Content-Type: application/json` "
+            "(`curl --json` does, `curl -d` does not)",
+            headers={"Accept": JSON},
+        )
     try:
         return orjson.loads(body)
     except ValueError as error:
         raise Problem(400, "INVALID_JSON", f"the body is not JSON: {error}") from None
+
+
+def _says_json(content_type: str | None) -> bool:
+    """Whether the runners hand a body of this type over parsed, too."""
+    if content_type == JSON:
+        return True
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    return kind == JSON or kind.endswith("+json")

@@ -139,8 +139,7 @@ class PolicyChain:
                 allowed = True
                 break
             if event == PolicyEvent.TOOL_CALL and policy.denies_others and not allowed:
-                message = f"no rule allows the tool {tool}"
-                return _denied(policy.name, message, content, redactions)
+                return _denied(policy.name, _not_allowed(tool, rules), content, redactions)
         action = PolicyAction.REDACT if redactions else PolicyAction.ALLOW
         return Decision(action, content, rule_name, redactions=redactions)
 
@@ -168,6 +167,13 @@ def _denied(name: str, message: str, content: Any, redactions: Mapping[str, int]
     )
 
 
+def _not_allowed(tool: str, rules: Iterable[_Rule]) -> str:
+    """Why an allow-list refuses; `rules` are those that looked at the call."""
+    unmet = ", ".join(rule.id for rule in rules if rule.action == PolicyAction.ALLOW)
+    message = f"no rule of it allows this call of {tool} (`otherTools: DENY`)"
+    return f"{message}; what these ask for does not hold: {unmet}" if unmet else message
+
+
 class _CompiledPolicy:
     def __init__(self, name: str, policy: Policy) -> None:
         self.name = name
@@ -179,6 +185,7 @@ class _Rule:
     """One rule, its patterns compiled."""
 
     def __init__(self, policy: str, rule: PolicyRule) -> None:
+        self.id = rule.id
         self.name = f"{policy}/{rule.id}"
         self.action = rule.action
         self.message = rule.message or rule.description or "not allowed here"

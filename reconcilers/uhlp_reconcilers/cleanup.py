@@ -7,7 +7,6 @@ stays for a while, so that a rollback finds its tree exported.
 import asyncio
 import functools
 import logging
-import shutil
 import stat
 import subprocess
 import time
@@ -20,6 +19,7 @@ from uhlp_core import keys
 from uhlp_core.errors import UhlpError
 from uhlp_core.home import Home
 from uhlp_core.ids import PRODUCTION_BRANCH, Deployment
+from uhlp_core.removal import remove_folder
 from uhlp_core.store import Store
 from uhlp_state.applied import applied_revision, forget_applied
 from uhlp_state.dependencies import read_dependencies
@@ -186,7 +186,7 @@ class Cleanup:
                 if folder.name in alive:
                     self._gone.pop(folder, None)
                 elif now - self._gone.setdefault(folder, now) > ORPHAN_GRACE:
-                    shutil.rmtree(folder)
+                    remove_folder(folder)
                     del self._gone[folder]
                     log.info("removed the files of a preview without a branch", extra={"app": app})
 

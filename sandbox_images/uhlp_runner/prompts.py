@@ -148,7 +148,7 @@ class Prompts:
         if prompt is None:
             why = f"{path}: no such prompt is prepared for tree {context['tree']:.12}"
             raise Failure(failure.HANDLER_NOT_FOUND, why)
-        rendered = await self._rendering.render(prompt, _variables(request))
+        rendered = await self._rendering.render(path, prompt, _variables(request))
         arguments = {
             **rendered,
             "model": prompt["model"],

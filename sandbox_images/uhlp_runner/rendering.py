@@ -37,16 +37,17 @@ class Rendering:
         answer = await self._ask({"do": "check", "prompts": prompts}, START_SECONDS)
         return [tuple(one) if one else None for one in answer["found"]]
 
-    async def render(self, prompt: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
-        """The `system` text and the `messages` of a prompt. Raises Failure."""
+    async def render(self, path: str, prompt: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        """The `system` text and the `messages` of the prompt at `path`. Raises Failure, which names that."""
         try:
             answer = await self._ask(
                 {"do": "render", "prompt": prompt, "variables": variables}, RENDER_SECONDS
             )
         except RendererLost as lost:
-            raise Failure(failure.PROMPT_FAILED, f"the template could not be rendered: {lost}") from None
+            raise Failure(failure.PROMPT_FAILED, f"{path}: it could not be rendered: {lost}") from None
         if "failure" in answer:
-            raise Failure(*answer["failure"])
+            code, message = answer["failure"]
+            raise Failure(code, f"{path}: {message}")
         return answer
 
     def close(self) -> None:

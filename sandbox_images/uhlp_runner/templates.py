@@ -144,14 +144,14 @@ class Templates:
 
     def check(self, prompt: Mapping[str, Any]) -> tuple[int | None, str] | None:
         """What keeps a prompt's templates from being compiled, with its line; None if nothing does."""
-        for text in (prompt["system"], prompt["template"]):
+        for key in ("system", "template"):
             try:
-                if text is not None:
-                    self._template(text)
+                if prompt[key] is not None:
+                    self._template(prompt[key])
             except TemplateAssertionError as error:
-                return error.lineno, str(error.message)
+                return error.lineno, f"`{key}`: {error.message}"
             except (TemplateError, RecursionError) as error:
-                return None, str(error)
+                return None, f"`{key}`: {error}"
         return None
 
     def render(self, prompt: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,13 +165,13 @@ class Templates:
         }
         own = {name: known[name] for name in ("config", "context")}
         budget = _Budget()
-        system = [] if prompt["system"] is None else self._pieces(prompt["system"], known, budget)
+        system = [] if prompt["system"] is None else self._pieces(prompt, "system", known, budget)
         turns: list[tuple[str, list[str]]] = []
         for example in prompt["examples"]:
-            turns.append(("user", self._pieces(prompt["template"], own | example["input"], budget)))
+            turns.append(("user", self._pieces(prompt, "template", own | example["input"], budget)))
             output = example["output"]
             turns.append(("assistant", [output if isinstance(output, str) else _tojson(output)]))
-        turns.append(("user", self._pieces(prompt["template"], known, budget)))
+        turns.append(("user", self._pieces(prompt, "template", known, budget)))
         pieces = [piece for each in (system, *(pieces for _, pieces in turns)) for piece in each]
         boundary = _boundary(pieces)
         text = _joined(system, boundary)
@@ -180,11 +180,16 @@ class Templates:
         messages = [{"role": role, "content": _joined(each, boundary)} for role, each in turns]
         return {"system": text or None, "messages": messages}
 
-    def _pieces(self, text: str, variables: Mapping[str, Any], budget: "_Budget") -> list[str]:
-        """What a template prints, in pieces of which some are `_Fenced`. Raises Failure."""
+    def _pieces(
+        self, prompt: Mapping[str, Any], key: str, variables: Mapping[str, Any], budget: "_Budget"
+    ) -> list[str]:
+        """What the prompt's `system` or `template` prints, in pieces of which some are `_Fenced`.
+
+        Raises Failure.
+        """
         pieces = []
         try:
-            for piece in self._template(text).generate(variables):
+            for piece in self._template(prompt[key]).generate(variables):
                 budget.take(piece)
                 pieces.append(piece)
         except Failure:
@@ -193,7 +198,7 @@ class Templates:
             raise failure.out_of_memory() from None
         except Exception as error:
             line = _line(error.__traceback__)
-            place = f"line {line} of the template" if line else "the template"
+            place = f"line {line} of `{key}`" if line else f"`{key}`"
             why = f"{type(error).__name__}: {str(error)[:MESSAGE_CHARACTERS]}"
             raise Failure(failure.PROMPT_FAILED, f"{place}: {why}") from None
         return pieces

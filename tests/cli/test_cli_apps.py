@@ -2,15 +2,20 @@
 
 import json
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
-from uhlp_cli import new_app, platform_repo
+from cli.support import Uhlp
+from uhlp_cli import deleting, new_app, platform_repo
 from uhlp_core import keys
 from uhlp_core.errors import Conflict
+from uhlp_core.secrets import local_secrets
+from uhlp_core.settings import Settings
 from uhlp_state.platform import PLATFORM_FILE
 
 
@@ -37,6 +42,14 @@ def test_creating_tells_how_to_go_on(uhlp) -> None:
     assert f"git clone {uhlp.home.repo('shop')}" in text
     assert "git clone http://localhost:8081/git/shop.git" in text
     assert "http://shop.localhost:8080/" in text
+
+
+@pytest.fixture
+def opened(uhlp: Uhlp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings with a key of secrets, that of the commands too."""
+    monkeypatch.setenv("UHLP_SECRETS_KEY_FILE", str(tmp_path / "secrets.key"))
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    return uhlp.settings.model_copy(update={"secrets_key_file": tmp_path / "secrets.key"})
 
 
 def note_running(uhlp: Any) -> None:
@@ -187,31 +200,100 @@ def test_purging_without_redis_changes_nothing(uhlp) -> None:
     assert uhlp.home.repo("shop").exists()
 
 
-def test_purging_removes_everything_of_this_app_and_nothing_of_another(uhlp, store) -> None:
-    for app in ("shop", "shop2"):
+def left_by(uhlp: Uhlp, store: redis.Redis, app: str) -> tuple[set[Path], set[str]]:
+    """What an app leaves on the disk and in Redis: made here, for nothing runs."""
+    home = uhlp.home
+    folders = {home.trees / app, home.app_log(app).parent}
+    values = {keys.events(app), keys.llm_held(app), keys.llm_minute(app)}
+    values |= {keys.llm_usage(app, "2026-01-31"), keys.llm_settled(app, "attempt")}
+    for deployment in (app, f"{app}@dark"):
+        folders |= {home.data / deployment, home.mcp_servers / deployment}
+        values |= {keys.runtime(deployment, "cart:1"), keys.runtime_use(deployment)}
+        values |= {keys.runtime_recounted(deployment), keys.mcp_registration(deployment, "notes")}
+        values |= {keys.llm_cache(deployment, "question"), keys.llm_cached(deployment)}
+    for folder in folders:
+        (folder / "closed").mkdir(parents=True)
+        (folder / "closed" / "notes.db").write_text("private")
+        (folder / "closed").chmod(0)
+    for key in values:
+        store.set(key, "private")
+    return folders, values
+
+
+def test_purging_removes_everything_of_this_app_and_nothing_of_another(uhlp, store, opened: Settings) -> None:
+    uhlp("app", "create", "shop")
+    uhlp("app", "delete", "shop", "--yes")
+    left = {}
+    for app in ("shop", "shop2", "shop-20260131"):
         uhlp("app", "create", app)
-        uhlp.home.app_log(app).parent.mkdir()
-        uhlp.home.app_log(app).write_text("{}\n")
-        for deployment in (app, f"{app}@dark"):
-            store.set(keys.runtime(deployment, "cart:1"), "[]")
-        store.xadd(keys.events(app), {"event": "{}"})
+        left[app] = left_by(uhlp, store, app)
+        local_secrets(opened).set(app, "openai", "private")
+    uhlp("app", "delete", "shop-20260131", "--yes")
     assert uhlp.json("app", "delete", "shop", "--yes", "--purge") == {
         "app": "shop",
         "purged": True,
         "trash": None,
     }
     assert not uhlp.home.repo("shop").exists()
+    assert len(list(uhlp.home.trash.iterdir())) == 1
+    folders, _ = left.pop("shop")
+    assert not [folder for folder in folders if folder.exists()]
+    assert all(folder.exists() for folders, _ in left.values() for folder in folders)
+    assert {key.decode() for key in store.keys("*")} == set().union(*(values for _, values in left.values()))
+    assert {secret.app for secret in local_secrets(opened).list()} == {"shop2", "shop-20260131"}
+    assert uhlp.json("app", "delete", "shop", "--yes", "--purge", code=1)["error"]["code"] == "APP_NOT_FOUND"
+
+
+def test_a_deleted_app_can_be_purged_later(uhlp, store) -> None:
+    uhlp("app", "create", "shop")
+    folders, _ = left_by(uhlp, store, "shop")
+    text = uhlp("app", "delete", "shop", "--yes").stdout
+    assert "Its files, runtime state, logs and secrets stay" in text
+    assert all(folder.exists() for folder in folders)
+    uhlp("app", "delete", "shop", "--yes", "--purge")
+    assert not [folder for folder in folders if folder.exists()]
+    assert store.keys("*") == []
     assert list(uhlp.home.trash.iterdir()) == []
-    assert not uhlp.home.app_log("shop").exists()
-    assert uhlp.home.app_log("shop2").exists()
-    assert sorted(store.keys("*")) == sorted(
-        key.encode()
-        for key in (
-            keys.runtime("shop2", "cart:1"),
-            keys.runtime("shop2@dark", "cart:1"),
-            keys.events("shop2"),
-        )
-    )
+
+
+def test_a_link_in_place_of_an_apps_files_is_told_and_nothing_behind_it_removed(
+    uhlp, store, tmp_path: Path
+) -> None:
+    uhlp("app", "create", "shop")
+    (tmp_path / "note").write_text("another's")
+    uhlp.home.data.mkdir()
+    link = uhlp.home.data / "shop"
+    link.symlink_to(tmp_path)
+    told = uhlp.json("app", "delete", "shop", "--yes", "--purge", code=1)["error"]
+    assert (told["code"], str(link) in told["message"]) == ("NOT_REMOVED", True)
+    assert (tmp_path / "note").exists()
+    link.unlink()
+    uhlp("app", "delete", "shop", "--yes", "--purge")
+    assert list(uhlp.home.trash.iterdir()) == []
+
+
+def test_nothing_is_purged_before_the_apps_sandboxes_have_ended(
+    uhlp, store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uhlp("app", "create", "shop")
+    folders, values = left_by(uhlp, store, "shop")
+    store.zadd(keys.GATEWAYS, {"gateway": time.time() + 600})
+    store.hset(keys.instances("shop@dark"), "instance", "{}")
+    monkeypatch.setattr(deleting, "GONE_SECONDS", 0.0)
+    refused = uhlp.json("app", "delete", "shop", "--yes", "--purge", code=3)["error"]
+    assert refused["code"] == "STILL_RUNNING"
+    assert not uhlp.home.repo("shop").exists()
+    assert all(folder.exists() for folder in folders)
+    assert {keys.GATEWAYS, keys.instances("shop@dark")} | values == {key.decode() for key in store.keys("*")}
+
+    monkeypatch.setattr(deleting, "GONE_SECONDS", 60.0)
+    monkeypatch.setattr(deleting, "SETTLE_SECONDS", 0.0)
+    with ThreadPoolExecutor(1) as pool:
+        purging = pool.submit(uhlp, "app", "delete", "shop", "--yes", "--purge")
+        store.delete(keys.instances("shop@dark"))
+        purging.result(60)
+    assert not [folder for folder in folders if folder.exists()]
+    assert [key.decode() for key in store.keys("*")] == [keys.GATEWAYS]
 
 
 def test_suspending_and_resuming_are_commits_that_keep_comments(uhlp) -> None:

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 
+import pytest
 import yaml
 from argon2 import PasswordHasher
 
@@ -18,7 +19,7 @@ def test_a_token_opens_the_apps_own_tools_or_those_named(uhlp: Uhlp) -> None:
         "hello", "hello", scopes=frozenset({"app.*"})
     )
     made = uhlp("token", "hello", "--preview", "next", "--tool", "core.state.*", "--hours", "2", "--json")
-    found = json.loads(made.output)
+    found = json.loads(made.stdout)
     assert found["seconds"] == 7200
     assert signed(found["token"], "mcp") == Claims("hello", "hello@next", scopes=frozenset({"core.state.*"}))
 
@@ -34,13 +35,50 @@ def test_a_token_for_no_app_is_refused(uhlp: Uhlp) -> None:
     assert "there is no app 'hello'" in uhlp("token", "hello", code=1).stderr
 
 
+@pytest.mark.parametrize(
+    "scope", ["mcp:*", "mcp", "app", "core.state", "core__state__getRuntimeValue", "st*", ""]
+)
+def test_a_token_that_can_open_no_tool_is_refused(uhlp: Uhlp, scope: str) -> None:
+    uhlp("app", "create", "hello")
+    assert f"--tool {scope!r} opens no tool" in uhlp("token", "hello", "--tool", scope, code=2).stderr
+
+
+def test_every_spelling_of_a_tool_that_may_exist_is_taken(uhlp: Uhlp) -> None:
+    uhlp("app", "create", "hello")
+    scopes = (
+        "*",
+        "co*",
+        "core.*",
+        "app.add_note",
+        "core.state.getRuntimeValue",
+        "community.sqlite.*",
+        "register",
+    )
+    made = uhlp("token", "hello", *(part for scope in scopes for part in ("--tool", scope)))
+    assert TokenKey.of(uhlp.home).verify(made.stdout.strip(), "mcp").scopes == set(scopes)
+    assert made.stderr == ""
+
+
+def test_a_token_for_a_preview_that_is_not_there_yet_says_so(uhlp: Uhlp) -> None:
+    uhlp("app", "create", "hello")
+    made = uhlp("token", "hello", "--preview", "nope")
+    assert made.stderr == "hello has no preview 'nope' yet: the token opens nothing until it is pushed\n"
+    assert TokenKey.of(uhlp.home).verify(made.stdout.strip(), "mcp").deployment == "hello@nope"
+
+
 def test_a_key_fits_the_entry_that_is_printed_with_it(uhlp: Uhlp) -> None:
     made = json.loads(uhlp("key", "--description", "Ada's", "--permission", "mcp:core.*", "--json").output)
     (definition,) = SecurityConfig.model_validate({"apiKeys": [made["entry"]]}).api_keys
     assert PasswordHasher().verify(definition.key_hash, made["key"])
     assert (definition.description, definition.permissions) == ("Ada's", ("mcp:core.*",))
     text = uhlp("key").output
-    entry = yaml.safe_load(text.partition("security_config.yaml:\n")[2])
+    _, _, document = text.partition(
+        "In state/security_config.yaml (if it has `apiKeys:` already, add only the lines below that):\n\n"
+    )
+    entry = yaml.safe_load(document)
+    assert document.startswith("apiKeys:\n- keyHash: ")
+    second = uhlp("key").output.partition("apiKeys:\n")[2]
+    assert len(yaml.safe_load(document + second)["apiKeys"]) == 2
     assert entry["apiKeys"][0]["permissions"] == ["mcp"]
     assert "expiresAt" not in entry["apiKeys"][0]
 

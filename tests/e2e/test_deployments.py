@@ -14,6 +14,14 @@ COUNTING = (
     "    return {'count': uhlp_sdk.state.increment('count'), 'mode': mode}\n"
 )
 
+KEEPING = (
+    "import uhlp_sdk\n\n\ndef handle(input, context):\n"
+    "    given = {'path': 'note', 'content': 'x', 'append': True}\n"
+    "    uhlp_sdk.call_tool('core.filesystem.writeFile', given)\n"
+    "    found = uhlp_sdk.call_tool('core.filesystem.readFile', {'path': 'note'})\n"
+    "    return {'count': uhlp_sdk.state.increment('count'), 'size': found['size']}\n"
+)
+
 
 def test_a_preview_runs_beside_production_with_its_own_state(platform: Platform) -> None:
     clone = platform.create("tried", app_files("tried", COUNTING))
@@ -97,6 +105,21 @@ def test_a_deleted_app_is_gone_and_can_be_brought_back(platform: Platform) -> No
     (trash,) = (platform.home / "trash").glob("removed-*.git")
     trash.rename(platform.repo("removed"))
     wait_until(lambda: platform.request("GET", "/", app="removed").status == 200, "the app is back")
+
+
+@ON_ONE_BACKEND
+def test_the_next_app_of_a_purged_ones_name_finds_nothing_of_it(platform: Platform) -> None:
+    clone = platform.create("purged", app_files("purged", KEEPING))
+    assert clone.push("origin", "HEAD:preview/next").code == 0
+    for app in ("purged", "next--purged"):
+        assert platform.answer(app) == {"count": 1, "size": 1}
+        assert platform.answer(app) == {"count": 2, "size": 2}
+    purged = platform.uhlp("app", "delete", "purged", "--yes", "--purge")
+    assert purged.code == 0, purged.err
+    left = [path for path in platform.home.rglob("purged*") if "redis" not in path.parts]
+    assert left == []
+    platform.create("purged", app_files("purged", KEEPING))
+    assert platform.answer("purged") == {"count": 1, "size": 1}
 
 
 @ON_ONE_BACKEND

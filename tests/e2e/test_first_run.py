@@ -75,6 +75,9 @@ def test_notes_are_kept_checked_and_counted(first: Platform) -> None:
     assert status == 422
     assert isinstance(problem, dict)
     assert problem["code"] == "REQUEST_SCHEMA_VIOLATION"
+    form = {"Content-Type": "application/x-www-form-urlencoded"}  # as `curl -d` says
+    untyped = first.request("POST", "/api/notes", app="notes", body='{"title": "Milk"}', headers=form)
+    assert (untyped.status, untyped.json["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
     assert send("POST", "/api/notes", "{")[0] == 400
     assert send("GET", "/api/notes/999999")[0] == 404
     assert send("DELETE", path)[0] in (200, 204)

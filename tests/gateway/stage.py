@@ -202,10 +202,12 @@ def raw(
     body: bytes | None = None,
     host: str = "demo.localhost",
 ) -> bytes:
-    """A request in wire form."""
+    """A request in wire form; a body is JSON unless a header says something else."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in headers)]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
+        if not any(name.lower() == "content-type" for name, _ in headers):
+            lines.append("Content-Type: application/json")
     return "\r\n".join((*lines, "", "")).encode() + (body or b"")
 
 

@@ -76,6 +76,7 @@ async def test_what_is_ours_or_hop_by_hop_does_not_reach_the_handler(stage: Stag
         "Cookie": "a=1; b=2",
         "Accept": "text/html, text/plain",
         "Content-Length": "2",
+        "Content-Type": "application/json",
     }
     assert (details["body"], details["bodyEncoding"]) == ("/wA=", "base64")
     assert request["requestId"] == "mine-1"
@@ -194,6 +195,46 @@ async def test_schemas_of_requests(stage: Stage, sandbox: Sandbox) -> None:
         {"pointer": "/age", "detail": "'old' is not of type 'integer'"},
     ]
     assert len(sandbox.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("application/json", 200),
+        ("application/JSON; charset=utf-8", 200),
+        (" application/vnd.api+json ;v=1", 200),
+        ("image/x+json", 200),
+        # What `curl -d` says, what clients say that were told nothing, and none at all.
+        ("application/x-www-form-urlencoded", 415),
+        ("text/plain", 415),
+        ("application/jsonl", 415),
+        ("text/plain; x=application/json", 415),
+        ("", 415),
+    ],
+)
+async def test_a_body_that_a_schema_is_for_must_say_that_it_is_json(
+    stage: Stage, sandbox: Sandbox, kind: str, status: int
+) -> None:
+    await stage.publish(
+        [route("/", "POST", requestSchema="s.json"), route("/any", "POST", component="any")],
+        sandbox.lanes,
+        schemas={"s.json": {"type": "object"}},
+    )
+    answer = await stage.ask("POST", "/", ("Content-Type", kind), body=b"{}")
+    assert answer.status == status
+    assert len(sandbox.requests) == (status == 200)
+    if status == 415:
+        assert (answer.json()["code"], answer["Accept"]) == ("UNSUPPORTED_MEDIA_TYPE", "application/json")
+        assert "`Content-Type: application/json`" in answer.json()["detail"]
+        assert "`curl --json`" in answer.json()["detail"]
+        # What a header says that is not there.
+        bare = raw("POST", "/", ("Content-Type", ""), body=b"{}").replace(b"Content-Type: \r\n", b"")
+        client = await stage.connect()
+        client.send(bare)
+        assert (await client.read()).status == 415
+        await client.close()
+        # Without a schema the handler decides.
+        assert (await stage.ask("POST", "/any", ("Content-Type", kind), body=b"{}")).status == 200
 
 
 async def test_a_component_that_this_release_cannot_run(stage: Stage, sandbox: Sandbox) -> None:

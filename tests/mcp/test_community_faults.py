@@ -12,6 +12,7 @@ from support.community import ask, status
 from support.fault_server import PROGRAM, alive, approve, call, descendants, look, refused, serve
 from support.mcp_office import Office
 from support.waiting import eventually
+from uhlp_core.removal import remove_folder
 from uhlp_mcp.community import session, sessions
 
 
@@ -131,6 +132,26 @@ async def test_nothing_of_an_idle_server_is_left(office: Office, monkeypatch: py
     monkeypatch.setattr(sessions, "SWEEP_SECONDS", 0.05)
     monkeypatch.setattr(sessions, "IDLE_SECONDS", 0.0)
     await eventually(lambda: not any(alive(one) for one in [pid, *children]), "the whole tree is gone")
+
+
+async def test_a_server_whose_files_were_removed_tells_nobody_what_was_in_them(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = office.settings.home.mcp_servers / "alpha" / "fault"
+    await approve(office)
+    await call(office, "echo", text="x")
+    first = (await status(office))["pid"]
+    remove_folder(folder)
+    # Another app of that name, with the same server.
+    await approve(office)
+    await call(office, "echo", text="x")
+    second = (await status(office))["pid"]
+    assert second != first
+    await eventually(lambda: not alive(first), "the one that holds them open is ended")
+    # Or nobody calls it any more.
+    monkeypatch.setattr(sessions, "SWEEP_SECONDS", 0.05)
+    remove_folder(folder)
+    await eventually(lambda: not alive(second), "it is ended without a call")
 
 
 async def test_a_call_is_cancelled_with_its_client(office: Office) -> None:

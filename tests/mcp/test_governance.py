@@ -128,7 +128,10 @@ async def test_an_allow_list_hides_no_tool_but_denies_every_other(office: Office
     await govern(office, {"only": only})
     assert await office.call("a0", GET, key="k") == {"found": False}
     told = await office.refused("a0", SET, key="k", value=1)
-    assert told == f"POLICY_DENIED: the policy only refuses this: no rule allows the tool {SET}"
+    assert told == (
+        "POLICY_DENIED: the policy only refuses this: "
+        f"no rule of it allows this call of {SET} (`otherTools: DENY`)"
+    )
     # By its other name, it is the same tool.
     assert "POLICY_DENIED" in await office.refused("a0", SET.replace(".", "__"), key="k", value=1)
 

@@ -87,6 +87,11 @@ def test_an_allow_list_of_tools_with_conditions_on_arguments() -> None:
     ):
         assert action(changes) == DENY, changes
     assert action({"stdin": {"secret": 1}}) == ALLOW
+    # Told is which rule it was nearly, and nothing of what the call gave.
+    assert decide(CALL, {"command": "/bin/private"}, tool="core.linux.executeCommand").message == (
+        "the policy p0 refuses this: no rule of it allows this call of core.linux.executeCommand "
+        "(`otherTools: DENY`); what these ask for does not hold: jq"
+    )
     # What is not a call of a tool is no tool that nobody allowed.
     assert decide(ASK, "hello").action == ALLOW
 

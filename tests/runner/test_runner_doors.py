@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -180,11 +181,27 @@ async def test_an_asynchronous_handler(start: Start) -> None:
     assert (status, answer["data"]) == (200, "later")
 
 
+TYPES = {
+    "application/json": True,
+    "application/problem+json; charset=utf-8": True,
+    " Image/X+JSON ;v=1": True,
+    "text/plain; x=application/json": False,
+    "application/jsonl": False,
+    "": False,
+}
+"""Content types, and whether the body is handed over parsed."""
+
+
+def with_type(kind: str) -> dict[str, Any]:
+    http = {"headers": {"content-type": kind}, "body": '{"a": [1]}'}
+    return {"source": "http", "httpDetails": http}
+
+
 async def test_the_parsed_body_is_handed_over(start: Start) -> None:
     sandbox = await start(CODE)
-    http = {"headers": {"content-type": "application/problem+json; charset=utf-8"}, "body": '{"a": [1]}'}
-    _, answer = await sandbox.execute("echo", data={"source": "http", "httpDetails": http})
-    assert answer["data"]["input"]["httpDetails"]["json"] == {"a": [1]}
+    for kind, parsed in TYPES.items():
+        _, answer = await sandbox.execute("echo", data=with_type(kind))
+        assert answer["data"]["input"]["httpDetails"].get("json") == ({"a": [1]} if parsed else None), kind
 
 
 async def test_a_call_by_another_component_hands_over_what_that_one_gave(start: Start) -> None:

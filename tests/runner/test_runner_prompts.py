@@ -163,11 +163,27 @@ async def test_a_template_that_fails_or_runs_away_ends_alone(llm: Llm, template:
     assert len(llm.mcp.calls) == 2
 
 
+async def test_the_log_names_the_place_in_a_prompt_that_failed(llm: Llm) -> None:
+    await llm.prepare(
+        asks={"system": "Hi", "template": "\n{{ input.missing }}"},
+        tells={"system": "{{ input.missing }}", "template": "x"},
+        large="{% for a in range(9999) %}{{ input.text * 9999 }}{% endfor %}",
+    )
+    for name, place in {
+        "asks": "PROMPT_FAILED: prompts/asks.yaml: line 2 of `template`: UndefinedError: ",
+        "tells": "PROMPT_FAILED: prompts/tells.yaml: line 1 of `system`: UndefinedError: ",
+        "large": "PROMPT_TOO_LARGE: prompts/large.yaml: the prompt is larger than ",
+    }.items():
+        assert (await llm.ask(name, {"text": "abc"}))[0] == 500
+        assert llm.sandbox.lines(stream="runner", component=name)[-1]["message"].startswith(place)
+
+
 async def test_a_template_that_is_not_allowed_is_refused_before_it_serves(llm: Llm) -> None:
     status, answer = await llm.prepare(good="x", bad="a\n{% include 'b' %}")
     assert status == 422
     [problem] = answer["details"]
     assert (problem["componentId"], problem["script"], problem["line"]) == ("bad", "prompts/bad.yaml", 2)
+    assert problem["message"] == "`template`: a prompt cannot use Include"
     assert (await llm.ask("good"))[1]["error"] == "HANDLER_NOT_FOUND"
 
 

@@ -84,6 +84,12 @@ class LocalSecrets:
         with self._changing() as entries:
             return entries.get(app, {}).pop(name, None) is not None
 
+    def delete_all(self, app: str) -> None:
+        """Remove every secret of the app's own. Raises InvalidInput, OSError."""
+        if app in self._entries():
+            with self._changing() as entries:
+                entries.pop(app, None)
+
     def _entries(self) -> dict[str, dict[str, _Entry]]:
         try:
             found = self._file.stat()

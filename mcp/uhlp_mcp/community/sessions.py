@@ -1,6 +1,7 @@
 """Keeps the sessions with servers: one for each server of a deployment and version of its credentials.
 
-Started at the first call, ended when idle, when the definition or a secret changes, and when the daemon ends.
+Started at the first call, ended when idle, when the definition or a secret changes, when what they keep is
+removed, and when the daemon ends.
 A server that fails is left alone for a while, longer each time.
 """
 
@@ -128,7 +129,10 @@ class Sessions:
             now = time.monotonic()
             for key, slot in list(self._slots.items()):
                 session = slot.session
-                if session is not None and not session.active and now - session.used > IDLE_SECONDS:
+                if session is not None and (
+                    self._lost_its_folder(session)
+                    or (not session.active and now - session.used > IDLE_SECONDS)
+                ):
                     self._end(slot)
                 elif (
                     session is not None
@@ -166,7 +170,11 @@ class Sessions:
             slot.connection, slot.commit, slot.checked = connection, snapshot.commit, time.monotonic()
             session = slot.session
             if session is not None:
-                if session.alive and session.version == connection.version():
+                if (
+                    session.alive
+                    and session.version == connection.version()
+                    and not self._lost_its_folder(session)
+                ):
                     return session
                 self._end(slot)
             pause = slot.retry_at - time.monotonic()
@@ -205,6 +213,14 @@ class Sessions:
 
     def _folder(self, connection: Connection) -> Path:
         return self._home.mcp_servers / connection.deployment / connection.name
+
+    def _lost_its_folder(self, session: Session) -> bool:
+        """Whether somebody removed what the program keeps, with its app perhaps.
+
+        It still holds it open, and would tell the next app of that name what was in it.
+        """
+        connection = session.connection
+        return connection.program is not None and session.alive and not self._folder(connection).is_dir()
 
     async def _too_much(self, connection: Connection) -> str:
         """What is wrong with the number or size of a program's files; empty if nothing is."""

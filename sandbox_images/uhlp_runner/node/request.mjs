@@ -6,7 +6,7 @@ const SOURCES = new Set(["http", "trigger", "callback", "queue", "cron", "intern
 const REQUEST_ID_LIMIT = 128;
 
 const REQUEST_ID = /^[ !#-[\]-~]+$/;
-const JSON_TYPE = /^\s*application\/(?:json|[^;]*\+json)\s*(?:;|$)/i;
+const JSON_TYPE = /^\s*(?:application\/json|[^;]*\+json)\s*(?:;|$)/i;
 
 /** The body is not what specification 2.4 says: HTTP 400 with this text. */
 export class Malformed extends Error {}
