@@ -8,6 +8,10 @@ from hypothesis import strategies as st
 from jinja2 import Environment, StrictUndefined
 
 from state.apps import DEFINITION, REGISTRY, app
+from uhlp_gateway.request_data import request_data
+from uhlp_runner.prompts import _variables
+from uhlp_runner.request import PROMPT, parse
+from uhlp_state.checks import prompts
 from uhlp_state.problems import Code
 from uhlp_state.validate import validate
 
@@ -127,6 +131,18 @@ def test_a_closed_schema_tells_what_a_body_may_have(schema, names):
     assert (
         unknown("{{ input.a.c }}{{ input.b.d }}{{ httpDetails.json.b }}{{ input.a.keys() }}", schema) == names
     )
+
+
+def test_what_is_known_is_what_components_are_given():
+    http = json.loads(request_data("POST", "/a", "/a", {}, [(b"content-type", b"application/json")], b"{}"))
+    body = {
+        "requestId": "r",
+        "requestData": http,
+        "context": {"tree": "t", "taskDetails": {PROMPT: "p.yaml"}},
+    }
+    given = _variables(parse(json.dumps(body).encode(), prompts=True))
+    assert given["httpDetails"].keys() == set(prompts.HTTP_DETAILS)
+    assert given["context"].keys() == set(prompts.CONTEXT)
 
 
 def test_each_component_that_uses_a_prompt_must_have_what_it_needs():
