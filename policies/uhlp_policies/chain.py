@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
+from heapq import merge
 from typing import Any, Self
 
 import re2
@@ -228,21 +229,28 @@ class _Rule:
     def _redact(self, text: str, found: dict[str, int]) -> str:
         parts: list[str] = []
         end = 0
-        for (start, stop), kind in sorted(self._spans(text)):
+        for (start, stop), kind in self._spans(text):
             if stop <= end:
                 continue
             parts += (text[end : max(start, end)], f"[{kind} redacted]")
             end = stop
             found[kind] = found.get(kind, 0) + 1
-        return "".join((*parts, text[end:])) if parts else text
+        if not parts:
+            return text
+        parts.append(text[end:])
+        return "".join(parts)
 
     def _spans(self, text: str) -> Iterator[tuple[Span, str]]:
-        if self._finder:
-            yield from self._finder.find(text)
-        for pattern in self._patterns:
-            for match in pattern.finditer(text):
-                if match.end() > match.start():
-                    yield match.span(), "pattern"
+        """What it looks for, from left to right; merged and not sorted, which would hold up all threads."""
+        found = self._finder.find(text) if self._finder else iter(())
+        patterns = [_pattern_spans(pattern, text) for pattern in self._patterns]
+        return merge(found, *patterns) if patterns else found
+
+
+def _pattern_spans(pattern: Any, text: str) -> Iterator[tuple[Span, str]]:
+    for match in pattern.finditer(text):
+        if match.end() > match.start():
+            yield match.span(), "pattern"
 
 
 def _globs(names: tuple[str, ...]) -> re.Pattern[str] | None:

@@ -61,13 +61,17 @@ REFUSED = (
 )
 """Tags that would put text together past the fences. The validator refuses them at push, with their place."""
 
-_CARRIAGE_RETURN = re.compile("\r\n?")
+_LINE_BREAK = re.compile("\r\n?|[\u2028\u2029]")
 _INVISIBLE = re.compile(
-    "[\0-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e0fff]"
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 """Control characters, those that reorder text, and those that nobody sees and a model reads all the same.
 
-The joiners that scripts and emoji need (U+200C, U+200D) stay."""
+The joiners that scripts and emoji need (U+200C, U+200D) stay, and what Unicode calls format characters but
+shows, such as the Arabic end of a verse. Selectors of a variant go, since they can carry any text: an emoji
+may come out in black and white."""
 
 
 class Trusted(str):
@@ -106,7 +110,7 @@ def _print(value: object) -> str:
     if isinstance(value, int | float):
         return str(value)
     text = value if isinstance(value, str) else _tojson(value)
-    return _Fenced(_INVISIBLE.sub("", _CARRIAGE_RETURN.sub("\n", text)))
+    return _Fenced(_INVISIBLE.sub("", _LINE_BREAK.sub("\n", text)))
 
 
 def _tojson(value: object, indent: int | None = None) -> str:

@@ -18,16 +18,17 @@ from uhlp_state.parse_cache import Parsed
 from uhlp_state.problems import Code, Problem
 from uhlp_state.schema_source import schema_mistakes, told
 from uhlp_state.template_source import read_template
+from uhlp_state.template_uses import Use
 from uhlp_state.yaml_source import Document, parse_yaml
 
 _UNREAD = object()
 
 
 @dataclass(frozen=True, slots=True)
-class VariablePlace:
-    """A name that a prompt's templates take from their surroundings, where it stands first in the file."""
+class UsePlace:
+    """What a prompt's template takes from its surroundings, and where in the file."""
 
-    name: str
+    use: Use
     line: int
     column: int
 
@@ -37,7 +38,7 @@ class PromptSource:
     """A prompt without problems of its own."""
 
     prompt: PromptTemplate
-    variables: tuple[VariablePlace, ...]
+    uses: tuple[UsePlace, ...]
     """What must be given to it."""
     model_place: tuple[int, int]
     """Line and column of its `model`; of the file's start where it names none."""
@@ -53,7 +54,7 @@ def parse_prompt(data: bytes) -> Parsed[PromptSource]:
         document.problem(("outputSchema", *place), code, message, remedy)
         for place, code, message, remedy in schema_mistakes(prompt.output_schema or {})
     ]
-    variables: list[VariablePlace] = []
+    uses: list[UsePlace] = []
     for key, text in (("system", prompt.system), ("template", prompt.template)):
         if text is not None:
             lines = _Lines(data, document, key)
@@ -62,15 +63,13 @@ def parse_prompt(data: bytes) -> Parsed[PromptSource]:
                 Problem("", *lines.place(mistake.line), mistake.code, mistake.message, mistake.remedy)
                 for mistake in found.mistakes
             ]
-            variables += [
-                VariablePlace(variable.name, *lines.place(variable.line)) for variable in found.variables
-            ]
+            uses += [UsePlace(use, *lines.place(use.line)) for use in found.uses]
     if not problems:
         problems += _example_problems(prompt, document)
     if problems:
         return Parsed(None, tuple(problems))
     place = document.position(("model",) if prompt.model is not None else ())
-    return Parsed(PromptSource(prompt, tuple(variables), place))
+    return Parsed(PromptSource(prompt, tuple(uses), place))
 
 
 class _Lines:

@@ -85,12 +85,14 @@ class AppSnapshot:
         return {component.component_id: component for component in self.components}
 
     def component_configuration(self, component_id: str) -> dict[str, Any]:
-        """The app's configuration with the component's own values over it, mapping by mapping.
+        """What the component runs with: `merged_configuration`.
 
         Raises:
             KeyError: there is no such component.
         """
-        return _merged(self.definition.configuration, self._components[component_id].configuration_overrides)
+        return merged_configuration(
+            self.definition.configuration, self._components[component_id].configuration_overrides
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, as in `RegistryDoc` and `RoutesDoc`."""
@@ -150,9 +152,14 @@ class AppSnapshot:
         )
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merged_configuration(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """A component's own values over those of the app, mapping by mapping."""
     merged = dict(below)
     for key, value in above.items():
         known = merged.get(key)
-        merged[key] = _merged(known, value) if isinstance(known, dict) and isinstance(value, dict) else value
+        merged[key] = (
+            merged_configuration(known, value)
+            if isinstance(known, dict) and isinstance(value, dict)
+            else value
+        )
     return merged

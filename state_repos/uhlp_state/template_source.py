@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jinja2 import Environment, TemplateSyntaxError, meta, nodes
+from jinja2 import Environment, TemplateSyntaxError, nodes
 
 from uhlp_state.problems import Code, did_you_mean, quoted
+from uhlp_state.template_uses import Use, uses
 
 # fmt: off
 FILTERS = frozenset((
@@ -58,21 +59,12 @@ class Mistake:
 
 
 @dataclass(frozen=True, slots=True)
-class Variable:
-    """A name that a template takes from its surroundings, where it stands first."""
-
-    name: str
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
 class Template:
     """What reading a template found."""
 
     mistakes: tuple[Mistake, ...]
-    variables: tuple[Variable, ...] = ()
-    """Names that must be given. One that the template asks about anywhere (`is defined`, `default()`) is not
-    among them."""
+    uses: tuple[Use, ...] = ()
+    """What it takes from its surroundings."""
 
 
 # Nothing is rendered, so nothing needs escaping, and a filter needs no more than a name.
@@ -85,7 +77,7 @@ def read_template(text: str) -> Template:
     try:
         tree = _environment.parse(text)
         mistakes = tuple(_mistakes(tree))
-        return Template(mistakes) if mistakes else Template((), tuple(_variables(tree)))
+        return Template(mistakes) if mistakes else Template((), tuple(uses(tree, GLOBALS)))
     except TemplateSyntaxError as error:
         message = f"the template is not valid Jinja2: {error.message}"
         return Template((Mistake(error.lineno, Code.TEMPLATE_SYNTAX, message, "correct the template here"),))
@@ -133,16 +125,3 @@ def _unknown_argument(node: nodes.Filter) -> Iterator[Mistake]:
             yield from _unknown(node, named.value, FILTERS, "filter")
         elif node.name in ("select", "reject", "selectattr", "rejectattr"):
             yield from _unknown(node, named.value, TESTS, "test")
-
-
-def _variables(tree: nodes.Template) -> Iterator[Variable]:
-    asked_about = {
-        node.node.name
-        for node in tree.find_all((nodes.Test, nodes.Filter))
-        if node.name in ("defined", "undefined", "default", "d") and isinstance(node.node, nodes.Name)
-    }
-    wanted = meta.find_undeclared_variables(tree) - GLOBALS - asked_about
-    for node in tree.find_all(nodes.Name):
-        if node.name in wanted:
-            wanted.discard(node.name)
-            yield Variable(node.name, node.lineno)

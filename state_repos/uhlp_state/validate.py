@@ -182,7 +182,7 @@ def _check_all(files: Files, parts: _Parts, app: str, platform: PlatformDefiniti
     check_prompts(files)
     if parts.registry is not None:
         check_components(files, parts.registry, pools, workflows)
-        check_component_prompts(files, parts.registry)
+        check_component_prompts(files, parts.registry, definition)
         check_routes(files, parts.registry)
         if parts.security is not None:
             check_permissions(files, parts.registry, parts.security.model)

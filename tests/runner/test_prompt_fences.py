@@ -1,6 +1,8 @@
 """What a template prints stands between tags that no writer of a value can know, unless the repo vouches."""
 
 import re
+import sys
+import unicodedata
 from typing import Any
 
 import pytest
@@ -67,6 +69,35 @@ def test_characters_that_nobody_sees_are_taken_out() -> None:
     assert fenced(render("{{ input }}", hidden)[1]) == ["a[2Jbc\nd\ne\tf\u200d"]
 
 
+JOINERS = "\u200c\u200d"
+SHOWN = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
+"""Format characters that have a glyph: Unicode's prepended concatenation marks."""
+
+IGNORABLE = (
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0"
+    + "".join(map(chr, range(0xFE00, 0xFE10)))
+    + "".join(map(chr, range(0xE0100, 0xE01F0)))
+)
+"""What Unicode says to show nothing for (Default_Ignorable_Code_Point) beside format characters."""
+
+
+def seen(text: str) -> str:
+    """What a reader sees of a text."""
+    text = re.sub("\r\n?|[\u2028\u2029]", "\n", text)
+    return "".join(char for char in text if char in JOINERS + SHOWN + "\n\t" or not is_hidden(char))
+
+
+def is_hidden(char: str) -> bool:
+    return unicodedata.category(char) in ("Cc", "Cf", "Cs") or char in IGNORABLE
+
+
+def test_nothing_but_what_a_reader_sees_goes_into_a_prompt() -> None:
+    every = "".join(
+        char for char in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(char) not in ("Cn", "Co")
+    )
+    assert fenced(render("{{ input }}", every)[1]) == [seen(every)]
+
+
 @pytest.mark.parametrize(
     ("template", "inside"),
     [
@@ -106,10 +137,10 @@ def test_examples_are_fenced_alike() -> None:
     assert found["messages"][1] == {"role": "assistant", "content": "[1]"}
 
 
-@given(st.lists(st.text(), min_size=1, max_size=4))
+@given(st.lists(st.text(st.characters(exclude_categories=["Cn"])), min_size=1, max_size=4))
 def test_any_values_come_out_whole_and_apart(values: list[str]) -> None:
     _, text = render("{% for v in input %}[{{ v }}]{% endfor %}", values)
-    cleaned = [templates._INVISIBLE.sub("", re.sub("\r\n?", "\n", value)) for value in values]
+    cleaned = [seen(value) for value in values]
     name = text[len("[<data-") :][:16]
     assert text == "".join(f"[<data-{name}>{value}</data-{name}>]" for value in cleaned)
     assert not any(name in value for value in cleaned)

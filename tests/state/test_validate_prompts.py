@@ -11,6 +11,7 @@ FILE = "state/prompts/p.yaml"
 LLM = REGISTRY + (
     "  - componentId: sum\n    handlerType: LLM\n    targetPoolName: python\n"
     "    taskDetails: {prompt_template: prompts/p.yaml}\n"
+    "    configurationOverrides: {tone: kind}\n"
 )
 GOOD = """\
 description: Everything that a prompt can have.
