@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import Environment, StrictUndefined
 
-from state.apps import DEFINITION, REGISTRY, app
+from state.apps import DEFINITION, MODEL, REGISTRY, app
 from uhlp_gateway.request_data import request_data
 from uhlp_runner.prompts import _variables
 from uhlp_runner.request import PROMPT, parse
@@ -15,7 +15,7 @@ from uhlp_state.checks import prompts
 from uhlp_state.problems import Code
 from uhlp_state.validate import validate
 
-CONFIGURED = DEFINITION + "  mail: {server: {host: localhost}}\n"
+CONFIGURED = DEFINITION + "  mail: {server: {host: localhost}}\n" + MODEL
 LLM = REGISTRY + (
     "  - componentId: sum\n    handlerType: LLM\n    targetPoolName: python\n"
     "    taskDetails: {prompt_template: prompts/p.yaml}\n"
