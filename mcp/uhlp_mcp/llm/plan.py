@@ -1,5 +1,6 @@
 """What one call of `core.llm.generate` comes to: its arguments over the app's configuration."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -116,6 +117,11 @@ def make_plan(config: LlmConfig, given: Mapping[str, Any], production: LlmConfig
     if unknown := parameters.keys() - LLM_PARAMETERS:
         known = ", ".join(sorted(LLM_PARAMETERS))
         raise BadRequest(f"the parameter {min(unknown)[:60]!r} is not known; use {known}")
+    for name, value in parameters.items():
+        if not _is_finite(value):
+            raise BadRequest(f"the parameter {name} is infinite or no number; leave it out, or give a number")
+    if not _is_finite(schema):
+        raise BadRequest("the outputSchema holds a number that is infinite or none, which JSON cannot carry")
     request = Request(
         candidates[0].model,
         _messages(given, form, schema),
@@ -152,6 +158,15 @@ def _further_tariffs(defined: LlmProvider, model: str, production: LlmConfig | N
     if defined.prices:
         yield defined.model_copy(update={"prices": {}})  # as the price list says
     yield from (known for known in production.providers.values() if model in known.prices)
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether JSON can carry every number in a value."""
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _least(limits: Iterable[int | None]) -> int | None:

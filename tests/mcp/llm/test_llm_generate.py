@@ -1,5 +1,6 @@
 """What a call gives back: over both SDKs and from a script, whole and streamed, parsed and repaired."""
 
+import math
 from functools import reduce
 from typing import Any
 
@@ -212,8 +213,11 @@ async def test_an_app_without_llm_is_told_what_to_write(desk: Desk) -> None:
         ({"outputFormat": "text", "outputSchema": {}}, "text has no structure"),
         ({"outputSchema": {"type": "nonsense"}}, "outputSchema is not valid"),
         ({"outputSchema": {"$ref": "http://127.0.0.1:1/x"}}, "not a schema within this one"),
+        ({"outputSchema": {"enum": [math.inf]}}, "the outputSchema holds a number that is infinite"),
         ({"outputSchema": NESTED}, "the outputSchema is nested deeper than 64 levels"),
         ({"parameters": {"stop": [["a"]]}}, "the parameter 'stop' must be a text, a number"),
+        ({"parameters": {"temperature": math.inf}}, "the parameter temperature is infinite or no number"),
+        ({"parameters": {"stop": ["a", math.nan]}}, "the parameter stop is infinite or no number"),
         ({"model": "p/"}, "names a provider only"),
     ],
 )

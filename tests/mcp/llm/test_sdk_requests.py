@@ -1,5 +1,6 @@
 """What the SDKs send is what they would send by themselves, but for what has no business on the wire."""
 
+import math
 from typing import Any
 
 import anthropic
@@ -10,6 +11,7 @@ import pytest
 from support.fake_llm import FakeLlm
 from uhlp_mcp.egress import Egress
 from uhlp_mcp.llm.anthropic_messages import _Client as DirectAnthropic
+from uhlp_mcp.llm.errors import BadRequest
 from uhlp_mcp.llm.openai_chat import OpenAiChat
 from uhlp_mcp.llm.openai_chat import _Client as DirectOpenAi
 from uhlp_mcp.llm.provider import Message, Request
@@ -48,6 +50,19 @@ async def test_requests_are_those_of_the_sdk_itself(
         "authorization",
     }
     assert by_us.headers.keys() - {"anthropic-version"} == sent
+    await wire.close()
+
+
+@pytest.mark.parametrize("direct", [DirectOpenAi, DirectAnthropic])
+@pytest.mark.parametrize("wrong", [math.nan, "half a pair: \ud800"])
+async def test_what_cannot_be_written_is_not_sent_and_so_not_billed(
+    fake: FakeLlm, direct: Any, wrong: object
+) -> None:
+    wire = Wire(Egress(private_addresses=True))
+    sdk = direct(api_key="unused", base_url=fake.url, max_retries=0, http_client=wire.client("alpha", {}))
+    with pytest.raises(BadRequest, match="the request cannot be written as JSON") as caught:
+        await sdk.post(fake.url, cast_to=httpx2.Response, body={"a": wrong}, options=OPTIONS)
+    assert (caught.value.billed, caught.value.retryable, fake.seen) == (False, False, [])
     await wire.close()
 
 
