@@ -67,22 +67,33 @@ class Plan:
     def _budgets(self) -> list[LlmBudget]:
         return [budget for config in self.bounding for budget in config.budgets]
 
+    def check_caller(self, caller: Caller) -> None:
+        """Raises BadRequest for a call whose budgets nobody can tell, as its sandbox left the token out."""
+        if not caller.instance or caller.component:
+            return
+        apart = {budget.per for budget in self._budgets} - {BudgetScope.APP}
+        if apart:
+            raise BadRequest(
+                f"this app has a budget per {min(apart)}, and the call says on behalf of which request it is "
+                "made by none: send the `mcp_token` of the request's context as `Authorization: Bearer` "
+                "(uhlp_sdk does, as long as the request lasts)"
+            )
+
     def account(self, caller: Caller, model: str) -> Account:
         """Whose use an attempt counts as; `model` is the name that counters know."""
-        # Without a token a sandbox names no component and no user: such calls share one budget, so that
-        # leaving the token out frees from none.
-        names = {
-            BudgetScope.APP: "app|",
-            BudgetScope.COMPONENT: f"component|{caller.component}",
-            BudgetScope.USER: f"user|{caller.user}",
-        }
+        # Clients from outside that call the tool themselves are no component: they share one budget.
+        names = {BudgetScope.APP: "app|", BudgetScope.COMPONENT: f"component|{caller.component}"}
+        if caller.user:
+            names[BudgetScope.USER] = f"user|{caller.user}"
+        # Whom nobody knows is no user: one budget for all of them would let each lock out the others.
+        budgets = [budget for budget in self._budgets if budget.per in names]
         limits: list[Limit] = []
-        for budget in self._budgets:
+        for budget in budgets:
             if budget.tokens is not None:
                 limits.append(Limit(names[budget.per], "tokens", budget.tokens))
             if budget.usd is not None:
                 limits.append(Limit(names[budget.per], "nanos", int(budget.usd * NANOS)))
-        counted = {BudgetScope.APP, *(budget.per for budget in self._budgets)}
+        counted = {BudgetScope.APP, *(budget.per for budget in budgets)}
         if caller.component:
             counted.add(BudgetScope.COMPONENT)
         # Users, of whom there may be very many, are only told apart where a budget asks for it.

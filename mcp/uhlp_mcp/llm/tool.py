@@ -171,6 +171,7 @@ class LlmTools:
         given = await self._may_ask(caller, config, given)
         production = await self._production(caller)
         plan = make_plan(config, given, production)
+        plan.check_caller(caller)
         if Deployment.parse(caller.deployment).is_proposal:
             _check_reviewed(plan, production)
         tally.provider, tally.model = plan.candidates[0].provider, plan.candidates[0].model
