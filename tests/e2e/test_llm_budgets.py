@@ -67,3 +67,62 @@ def test_a_handler_that_hides_who_it_is_passes_by_no_budget(platform: Platform, 
     # A visitor whom nobody knows is no user; what the component may use holds for all of them together.
     assert platform.answer(app, "/open") == ("LLM_OVER_BUDGET" if per == "component" else "hello")
     assert platform.answer(app).startswith("LLM_BAD_REQUEST: ")
+
+
+WHO = """
+def handle(input, context):
+    return context.get("userInfo")
+"""
+
+ASKING = """\
+components:
+  - componentId: ask
+    handlerType: LLM
+    targetPoolName: main
+    taskDetails: {prompt_template: prompts/p.yaml}
+    routeMatcher: {pathPattern: /ask, methods: [POST], permission: ask}
+  - componentId: open
+    handlerType: LLM
+    targetPoolName: main
+    taskDetails: {prompt_template: prompts/p.yaml}
+    routeMatcher: {pathPattern: /open, methods: [POST]}
+  - componentId: who
+    handlerType: JIT
+    targetPoolName: main
+    taskDetails: {script: _jit_code/root/v1/handler.py, function: handle}
+    routeMatcher: {pathPattern: /who, methods: [GET], permission: ask}
+"""
+
+
+def test_each_user_has_a_budget_and_only_a_credential_says_who_that_is(platform: Platform) -> None:
+    permissions = ("--permission", "ask", "--permission", "mcp")
+    ada = platform.uhlp("key", *permissions, "--user", "ada", "--json").json
+    bob = platform.uhlp("key", *permissions, "--json").json
+    files = {**app_files("users", WHO), **RULES}
+    files["state/app_definition.yaml"] += scripted({"per": "user", "tokens": 1000})
+    files["state/component_registry.yaml"] = ASKING
+    files["state/prompts/p.yaml"] = "template: hi\n"
+    files["state/tools/ask.yaml"] = "name: ask\ndescription: Asks.\ncomponent: ask\n"
+    files["state/security_config.yaml"] = yaml.safe_dump({"apiKeys": [ada["entry"], bob["entry"]]})
+    platform.create("users", files)
+
+    def ask(path: str, key: str = "", **headers: str) -> int:
+        sent = {"X-API-Key": key} if key else {}
+        return platform.request("POST", path, app="users", headers={**sent, **headers}).status
+
+    assert [ask("/ask", ada["key"]), ask("/ask", ada["key"])] == [200, 429]
+    assert ask("/ask?user=carol", ada["key"], **{"X-User": "carol"}) == 429
+    assert [ask("/open"), ask("/open")] == [200, 200]
+    over = platform.tool("users", "app.ask", credential=ada["key"])
+    assert over["content"][0]["text"].startswith("LLM_OVER_BUDGET: ")
+    # The same purse, whether it is opened by HTTP or over MCP.
+    assert platform.tool("users", "app.ask", credential=bob["key"])["isError"] is False
+    assert ask("/ask", bob["key"]) == 429
+    token = platform.uhlp("token", "users", "--user", "carol").out.strip()
+    assert platform.tool("users", "app.ask", credential=token)["isError"] is False
+    assert platform.tool("users", "app.ask", credential=token)["isError"] is True
+    who = platform.request("GET", "/who", app="users", headers={"X-API-Key": ada["key"]})
+    assert who.json == {"id": "ada", "isAuthenticated": True}
+    used = platform.uhlp("llm", "usage", "users", "--json").json["usage"]
+    users = {one["name"]: one["calls"] for one in used if one["kind"] == "user"}
+    assert (len(users), users["ada"], users["carol"]) == (3, 1, 1)

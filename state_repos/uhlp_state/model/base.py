@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Strict, StringConst
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from uhlp_core.ids import APP_ID_PATTERN, MAX_APP_ID
+from uhlp_core.ids import APP_ID_PATTERN, MAX_APP_ID, USER_ID_PATTERN
 from uhlp_state.problems import Code, closest, quoted
 
 
@@ -36,6 +36,7 @@ Flag = Annotated[bool, Strict()]
 Count = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+UserIdText = Annotated[str, StringConstraints(pattern=f"^{USER_ID_PATTERN}$")]
 AppIdText = Annotated[str, StringConstraints(pattern=f"^{APP_ID_PATTERN}$", max_length=MAX_APP_ID)]
 """An app's id: lower-case letters, digits and single hyphens; part of host names and paths."""
 
