@@ -13,7 +13,7 @@ from uhlp_mcp.llm.gathering import Gathered
 from uhlp_mcp.llm.provider import Completion, Request, counted
 from uhlp_mcp.llm.sdk_provider import UNUSED_KEY, SdkProvider
 from uhlp_mcp.llm.sdk_requests import OPTIONS, DirectRequests
-from uhlp_mcp.llm.strict_schema import is_strict
+from uhlp_mcp.llm.strict_schema import strict_form
 from uhlp_mcp.llm.wire import Wire
 from uhlp_mcp.tools import Emit
 
@@ -108,13 +108,12 @@ class OpenAiChat(SdkProvider):
             **{name: value for name, value in request.parameters.items() if name in _PARAMETERS},
         }
         if request.json_schema is not None and self._structured_output:
+            form = strict_form(request.json_schema)
+            strict = form is not None and form.requires_all
+            schema = form.schema if form is not None and strict else request.json_schema
             body["response_format"] = {
                 "type": "json_schema",
-                "json_schema": {
-                    "name": "answer",
-                    "schema": request.json_schema,
-                    "strict": is_strict(request.json_schema),
-                },
+                "json_schema": {"name": "answer", "schema": schema, "strict": strict},
             }
         return body
 
