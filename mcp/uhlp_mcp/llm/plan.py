@@ -30,6 +30,11 @@ class Candidate:
     tariffs: tuple[LlmProvider, ...]
     """Whose prices count."""
 
+    @property
+    def scripted(self) -> bool:
+        """Whether rules of the app's answer, and no model."""
+        return self.defined.type is LlmProviderType.SCRIPTED
+
     def cost(self, input_tokens: int, output_tokens: int) -> int | None:
         """Billionths of a US dollar by the dearest tariff that knows the model; None if none does."""
         known = (cost(tariff, self.model, input_tokens, output_tokens) for tariff in self.tariffs)
