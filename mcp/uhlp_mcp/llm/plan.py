@@ -79,9 +79,8 @@ class Plan:
         apart = {budget.per for budget in self._budgets} - {BudgetScope.APP}
         if apart:
             raise BadRequest(
-                f"this app has a budget per {min(apart)}, and the call says on behalf of which request it is "
-                "made by none: send the `mcp_token` of the request's context as `Authorization: Bearer` "
-                "(uhlp_sdk does, as long as the request lasts)"
+                f"this app has a budget per {min(apart)}, and nothing says for which request the call is: "
+                "send the `mcp_token` of its context as `Authorization: Bearer` (uhlp_sdk does until it ends)"
             )
 
     def account(self, caller: Caller, model: str) -> Account:

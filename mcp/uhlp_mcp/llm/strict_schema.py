@@ -132,10 +132,8 @@ class _Maker:
         else:
             raise _Unfit  # Anything goes, which no provider can be told.
         if rest:
-            told = orjson.dumps(rest).decode()
-            form["description"] = "\n\n".join(
-                [*([form["description"]] if "description" in form else []), told]
-            )
+            own = [form["description"]] if "description" in form else []
+            form["description"] = "\n\n".join([*own, orjson.dumps(rest).decode()])
         return form
 
     def _reference(self, rest: dict[str, Any]) -> dict[str, Any]:
@@ -166,9 +164,8 @@ class _Maker:
         members, required = rest.pop("properties", {}), rest.pop("required", [])
         further = rest.pop("additionalProperties", None)
         # Where further members are asked for, or no member has a name, a closed object could not hold them.
-        if (further is not False and (further is not None or not members)) or not set(
-            required
-        ) <= members.keys():
+        is_open = further is not False and (further is not None or not members)
+        if is_open or not members.keys() >= set(required):
             raise _Unfit
         form["properties"] = {name: self._form(member, depth + 1) for name, member in members.items()}
         form["required"] = required

@@ -200,7 +200,7 @@ async def test_budgets_of_apps_components_and_users(desk: Desk, fake: FakeLlm, p
 async def test_leaving_the_token_out_frees_from_no_budget(desk: Desk, fake: FakeLlm, per: str) -> None:
     hidden = Caller.of("alpha", "a0")
     await desk.configure(openai(fake.openai, budgets=[{"per": per, "tokens": 250}]))
-    with pytest.raises(BadRequest, match=f"this app has a budget per {per}, and the call says"):
+    with pytest.raises(BadRequest, match=f"this app has a budget per {per}, and nothing says"):
         await desk.ask(hidden)
     assert (fake.seen, await desk.counted()) == ([], {})
     await desk.configure(openai(fake.openai, budgets=[{"tokens": 250}]))
