@@ -9,7 +9,7 @@ import click
 from uhlp_cli.frame import Command, Invocation
 from uhlp_cli.repos import heads
 from uhlp_core.errors import InvalidInput, NotFound
-from uhlp_core.ids import Deployment
+from uhlp_core.ids import Deployment, check_user_id
 
 MAX_HOURS = 24
 """A token cannot be taken back: what must last longer is an API key."""
@@ -26,6 +26,7 @@ REGISTER = "register"
 """What lets a server of others tell its address."""
 
 _SAFE_NAMES = "Show the client tools under names without dots, for those that take no others."
+_USER = "in budgets per user, the audit log, and what handlers see."
 
 
 @click.command("token", cls=Command)
@@ -38,6 +39,7 @@ _SAFE_NAMES = "Show the client tools under names without dots, for those that ta
     metavar="NAME",
     help="A tool that the bearer may use, or a prefix and *; give it once for each.  [default: app.*]",
 )
+@click.option("--user", metavar="ID", help=f"Whom the app knows the bearer as: {_USER}  [default: nobody]")
 @click.option("--safe-names", is_flag=True, help=_SAFE_NAMES)
 @click.option("--hours", type=click.FloatRange(0, MAX_HOURS, min_open=True), default=1.0, show_default=True)
 @click.pass_obj
@@ -46,6 +48,7 @@ def token(
     app: str,
     preview: str | None,
     tools: tuple[str, ...],
+    user: str | None,
     safe_names: bool,
     hours: float,
 ) -> None:
@@ -68,7 +71,11 @@ def token(
         )
     home.create()
     claims = Claims(
-        deployment.app, deployment.id, scopes=frozenset(tools or ("app.*",)), safe_names=safe_names
+        deployment.app,
+        deployment.id,
+        user="" if user is None else check_user_id(user),
+        scopes=frozenset(tools or ("app.*",)),
+        safe_names=safe_names,
     )
     signed = TokenKey.of(home).sign(claims, hours * 3600)
     invocation.answer({"token": signed, "seconds": round(hours * 3600)}, signed)
@@ -91,6 +98,7 @@ def _check_scope(scope: str) -> None:
 
 @click.command("key", cls=Command)
 @click.option("--description", default="", metavar="WORDS", help="Whose key it is.")
+@click.option("--user", metavar="ID", help=f"Whom the app knows its holder as: {_USER}  [default: the key]")
 @click.option(
     "--permission",
     "permissions",
@@ -108,6 +116,7 @@ def _check_scope(scope: str) -> None:
 def key(
     invocation: Invocation,
     description: str,
+    user: str | None,
     permissions: tuple[str, ...],
     safe_names: bool,
     days: int | None,
@@ -123,6 +132,7 @@ def key(
     entry = {
         "keyHash": PasswordHasher().hash(made),
         "description": description,
+        **({} if user is None else {"user": check_user_id(user)}),
         "permissions": [*(permissions or ("mcp",)), *(("mcp-safe-names",) if safe_names else ())],
     }
     if days is not None:

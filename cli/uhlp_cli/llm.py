@@ -37,8 +37,10 @@ def usage(invocation: Invocation, app: str, days: int) -> None:
 
     Failed and repaired attempts count too. Money is `unknown` where a model's price is.
 
-    With --json: {app, usage: [{day, kind, name, calls, cached, attempts, failures, inputTokens, outputTokens,
-    costUsd}]}; kind is app, component, user or model.
+    Scripted is how many of the attempts and cached answers were of a scripted provider, which is no model.
+
+    With --json: {app, usage: [{day, kind, name, calls, cached, attempts, failures, scripted, inputTokens,
+    outputTokens, costUsd}]}; kind is app, component, user or model.
     """
     existing_app(invocation.home, app)
 
@@ -55,14 +57,22 @@ def usage(invocation: Invocation, app: str, days: int) -> None:
         click.echo(f"{app} has not called a language model.", err=True)
         return
     table(
-        ("day", "of", "calls", "cached", "attempts", "failures", "input", "output", "USD"),
+        ("day", "of", "calls", "cached", "attempts", "failures", "scripted", "input", "output", "USD"),
         [
             (
                 one["day"],
                 f"{one['kind']} {one['name']}".strip(),
                 *(
                     str(one[counter])
-                    for counter in ("calls", "cached", "attempts", "failures", "inputTokens", "outputTokens")
+                    for counter in (
+                        "calls",
+                        "cached",
+                        "attempts",
+                        "failures",
+                        "scripted",
+                        "inputTokens",
+                        "outputTokens",
+                    )
                 ),
                 "unknown" if one["costUsd"] is None else f"{one['costUsd']:.6f}",
             )

@@ -7,6 +7,8 @@ class UhlpError(Exception):
     code = "INTERNAL_ERROR"
     retry_after: float | None = None
     """Seconds after which trying again can help, where somebody said so."""
+    scripted = False
+    """Whether a script of the app's said so, which stands in for a language model."""
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)
@@ -16,7 +18,7 @@ class UhlpError(Exception):
     def saying(self, message: str, code: str | None = None) -> "UhlpError":
         """This error for whoever it is told, in other words."""
         told = UhlpError(message, code=code or self.code)
-        told.retry_after = self.retry_after
+        told.retry_after, told.scripted = self.retry_after, self.scripted
         return told
 
 

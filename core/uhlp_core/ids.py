@@ -24,7 +24,11 @@ PREVIEW_PREFIXES = ("preview/", "proposals/")
 
 MAX_REQUEST_ID = 128
 
+USER_ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}"
+"""A user's id as credentials name it: a name, an e-mail address, an id of somewhere else."""
+
 _APP_ID = re.compile(APP_ID_PATTERN)
+_USER_ID = re.compile(USER_ID_PATTERN)
 _DEPLOYMENT = re.compile(rf"({APP_ID_PATTERN})(?:@({APP_ID_PATTERN}|[0-9][a-z0-9-]*))?")
 _REQUEST_ID = re.compile(rf"[A-Za-z0-9._:-]{{1,{MAX_REQUEST_ID}}}")
 
@@ -40,6 +44,16 @@ def check_app_id(text: str) -> str:
         raise InvalidInput(
             f"{text[:60]!r} cannot name an app: use lower-case letters, digits and single dashes, start with "
             f"a letter, at most {MAX_APP_ID} characters, and none of {', '.join(sorted(RESERVED_APP_IDS))}"
+        )
+    return text
+
+
+def check_user_id(text: str) -> str:
+    """Return `text` if it may name a user; raises InvalidInput with the rule otherwise."""
+    if not _USER_ID.fullmatch(text):
+        raise InvalidInput(
+            f"{text[:60]!r} cannot name a user: use letters, digits and . _ @ + -, start with a letter or "
+            "digit, at most 128 characters"
         )
     return text
 

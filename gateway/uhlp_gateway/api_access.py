@@ -25,8 +25,8 @@ class ApiAccess:
         self._keys = ApiKeys()
         self._limit = GuessLimit()
 
-    async def check(self, table: Table, permission: str, request: Request) -> None:
-        """Raises Problem unless the request shows a key of the app that has the permission."""
+    async def check(self, table: Table, permission: str, request: Request) -> str:
+        """The user whose key of the app the request shows. Raises Problem unless it has the permission."""
         came = time.monotonic()
         shown = bearer.shown(request.header(b"authorization"), request.header(b"x-api-key"))
         if not shown:
@@ -54,6 +54,7 @@ class ApiAccess:
             )
         if permission not in found.permissions:
             raise Problem(403, "FORBIDDEN", f"this needs a key with the permission {permission}")
+        return found.holder
 
 
 def without_credentials(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -24,7 +24,7 @@ from uhlp_gateway.execute import (
 from uhlp_gateway.http_wire import Response
 from uhlp_gateway.lanes import Lane, Pool, PoolBusy
 from uhlp_gateway.problems import REQUEST_ID_HEADER, SERVER, Problem
-from uhlp_gateway.respond import BadResult, streamed_result
+from uhlp_gateway.respond import SCRIPTED, BadResult, streamed_result
 from uhlp_gateway.schemas import SchemaCheck
 from uhlp_gateway.table import Component
 
@@ -65,6 +65,8 @@ class EventStream:
     def response(self) -> Response:
         """The response whose body it is."""
         headers = [*_HEADERS, ("Server", SERVER), (REQUEST_ID_HEADER, self._request_id)]
+        if self._sandbox.is_scripted:
+            headers.append(SCRIPTED)
         response = Response(200, headers)
         response.pieces = self
         return response
@@ -169,6 +171,8 @@ class _Sandbox:
         self._buffer = b""
         self._has_head = False
         self.is_stream = False
+        self.is_scripted = False
+        """Whether the head of the stream says that no LLM writes it."""
         self.sent = False
         self.complete = False
 
@@ -219,6 +223,8 @@ class _Sandbox:
     def on_header(self, name: bytes, value: bytes) -> None:
         if name.lower() == b"content-type":
             self.is_stream = value.startswith(EVENTS.encode())
+        elif name.lower() == SCRIPTED[0].lower().encode():
+            self.is_scripted = value == SCRIPTED[1].encode()
 
     def on_headers_complete(self) -> None:
         self._has_head = True

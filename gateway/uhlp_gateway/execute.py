@@ -63,6 +63,7 @@ class Job(NamedTuple):
     method: str
     """An HTTP method tells whether the job may be sent twice."""
     user: str = ""
+    """Whose credential came with it; empty where none was asked for. Nothing else in a request names one."""
     depth: int = 0
     """Calls of components by components that led here."""
 
@@ -153,7 +154,7 @@ def execute_message(pool: Pool, component: Component, tokens: TokenCache, lane: 
 
 
 def _origin(job: Job) -> bytes:
-    """What is added to the context of a job that comes from inside, as JSON members."""
+    """What is added to the context of a job of a known user, or from inside, as JSON members."""
     members: dict[str, Any] = {"depth": job.depth}
     if job.user:
         members["userInfo"] = {"id": job.user, "isAuthenticated": True}

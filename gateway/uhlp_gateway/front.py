@@ -172,9 +172,9 @@ class Front:
     async def _run(self, exchange: Exchange, table: Table, match: Match[Component]) -> Response:
         request = exchange.request
         component = exchange.component = match.value
-        headers = request.raw_headers
+        headers, user = request.raw_headers, ""
         if component.permission is not None:
-            await self._access.check(table, component.permission, request)
+            user = await self._access.check(table, component.permission, request)
             headers = without_credentials(headers)
         body = await read_body(request, table.max_body) if request.has_body else b""
         if component.request_schema is not None:
@@ -187,7 +187,7 @@ class Front:
             headers,
             body,
         )
-        job = Job(exchange.request_id, _trace_id(request), data, request.method)
+        job = Job(exchange.request_id, _trace_id(request), data, request.method, user)
         if component.stream and takes_events(request.header(b"accept")):
             reply = await self._performer.begin(table, component, job)
             if isinstance(reply, EventStream):

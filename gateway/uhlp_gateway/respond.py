@@ -107,7 +107,7 @@ async def respond(reply: Reply, schema: SchemaCheck | None, request_id: str) -> 
             await _check(schema, data)
         headers = [("Content-Type", JSON), ("Server", SERVER), (REQUEST_ID_HEADER, request_id)]
         response = Response(200, headers, orjson.dumps(data))
-    if metrics is not None and metrics.get("scripted") is True:
+    if _is_scripted(metrics):
         response.headers.append(SCRIPTED)
     return response
 
@@ -117,13 +117,14 @@ async def respond_inside(reply: Reply, schema: SchemaCheck | None, request_id: s
 
     Raises Problem, and BadResult with what is wrong with the result.
     """
-    kind, data, _ = _result(reply)
+    kind, data, metrics = _result(reply)
     if kind == "httpResponse":
         await _http_response(data, schema, request_id)
     elif schema is not None:
         await _check(schema, data)
     headers = [("Content-Type", JSON), (REQUEST_ID_HEADER, request_id)]
-    return Response(200, headers, orjson.dumps({"resultType": kind, "data": data}))
+    told = {"scripted": True} if _is_scripted(metrics) else {}
+    return Response(200, headers, orjson.dumps({"resultType": kind, "data": data, **told}))
 
 
 async def streamed_result(reply: Reply, schema: SchemaCheck | None) -> dict[str, Any]:
@@ -162,21 +163,31 @@ def _result(reply: Reply) -> tuple[str, Any, dict[str, Any] | None]:
     return kind, data, llm if isinstance(llm, dict) else None
 
 
+def _is_scripted(metrics: dict[str, Any] | None) -> bool:
+    return metrics is not None and metrics.get("scripted") is True
+
+
 def handler_problem(failure: dict[str, Any]) -> Problem:
     """The problem for what a runner answers of a failed request; an unknown code tells nothing."""
     code = failure.get("error")
     if not isinstance(code, str) or code not in _HANDLER_ERRORS:
         return Problem(500, "SANDBOX_ERROR", f"the sandbox failed{_SEE_LOG}")
     status, detail = _HANDLER_ERRORS[code]
-    headers = {"Retry-After": str(_retry_after(code, failure))} if code in _RETRY_AFTER else None
-    return Problem(status, code, detail + _SEE_LOG, headers=headers)
-
-
-def _retry_after(code: str, failure: dict[str, Any]) -> int:
-    """Seconds to wait before asking again: what the LLM's provider said, or what the code means."""
     data = failure.get("data")
     details = data.get("details") if isinstance(data, dict) else None
-    told = details.get("retryAfter") if isinstance(details, dict) else None
+    if not isinstance(details, dict):
+        details = {}
+    headers, extra = {}, {}
+    if code in _RETRY_AFTER:
+        headers["Retry-After"] = str(_retry_after(code, details.get("retryAfter")))
+    if details.get("scripted") is True:
+        headers.update([SCRIPTED])
+        extra["scripted"] = True
+    return Problem(status, code, detail + _SEE_LOG, headers=headers, extra=extra)
+
+
+def _retry_after(code: str, told: Any) -> int:
+    """Seconds to wait before asking again: what the LLM's provider told, or what the code means."""
     if isinstance(told, int | float) and 0 <= told <= DAY_SECONDS:
         return max(1, math.ceil(told))
     if code == "LLM_OVER_BUDGET":

@@ -81,17 +81,23 @@ class Access:
         scopes = scopes_of(found.permissions)
         if not scopes:
             raise Forbidden("this key may not use MCP; the permission `mcp` in security_config.yaml lets it")
-        return await self._served_caller(target, scopes, safe_names=SAFE_NAMES in found.permissions)
+        safe_names = SAFE_NAMES in found.permissions
+        return await self._served_caller(target, scopes, user=found.holder, safe_names=safe_names)
 
     async def _served_caller(
-        self, target: str, scopes: frozenset[str] = EVERYTHING, *, safe_names: bool = False
+        self,
+        target: str,
+        scopes: frozenset[str] = EVERYTHING,
+        *,
+        user: str = "",
+        safe_names: bool = False,
     ) -> Caller:
         try:
             deployment = Deployment.parse(target)
             await self._served.snapshot(deployment.id)
         except (InvalidInput, Unavailable):
             raise _no_app() from None
-        return Caller(deployment.app, deployment.id, scopes=scopes, safe_names=safe_names)
+        return Caller(deployment.app, deployment.id, user=user, scopes=scopes, safe_names=safe_names)
 
 
 def _is_token(credential: str) -> bool:

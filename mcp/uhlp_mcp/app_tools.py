@@ -12,7 +12,7 @@ from uhlp_core.errors import Unavailable
 from uhlp_core.store import UNAVAILABLE
 from uhlp_mcp.invoker import MAX_DETAILS, CallFailed, Invoker, Result
 from uhlp_mcp.served import Served
-from uhlp_mcp.tools import Caller, Judge, Tool, by_name
+from uhlp_mcp.tools import Caller, Judge, ScriptedContent, Tool, by_name
 from uhlp_state.json_schema.quick_check import compile_quick
 from uhlp_state.model import ToolDefinition
 
@@ -71,7 +71,7 @@ class _AppTool:
             judge=self._judge,
         )
 
-    async def _call(self, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    async def _call(self, caller: Caller, given: dict[str, Any]) -> dict[str, Any] | ScriptedContent:
         definition = self._definition
         seconds = definition.timeout_seconds
         timeout_ms = None if seconds is None else max(1, round(seconds * 1000))
@@ -85,7 +85,8 @@ class _AppTool:
                 code="INVALID_OUTPUT",
             )
         # Structured content is an object; a schema asks for one, and without a schema anything goes.
-        return value if isinstance(value, dict) else {"result": value}
+        content = value if isinstance(value, dict) else {"result": value}
+        return ScriptedContent(content) if result.scripted else content
 
 
 def _value(result: Result) -> Any:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from uhlp_mcp.invoker import Invoker
-from uhlp_mcp.schema import ANY, of, text
+from uhlp_mcp.schema import ANY, BOOLEAN, of, text
 from uhlp_mcp.tools import Caller, Tool
 
 MAX_ID = 128
@@ -28,7 +28,7 @@ class ComponentTools:
                     {"componentId": text(MAX_ID, 1), "input": ANY},
                     {"timeoutMs": {"type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_MS}},
                 ),
-                of({"resultType": text(64), "data": ANY}),
+                of({"resultType": text(64), "data": ANY, "scripted": BOOLEAN}),
                 self._invoke,
                 destructive=True,
                 open_world=True,
@@ -39,4 +39,4 @@ class ComponentTools:
         result = await self._invoker.invoke(
             caller, given["componentId"], given["input"], timeout_ms=given.get("timeoutMs")
         )
-        return {"resultType": result.type, "data": result.data}
+        return {"resultType": result.type, "data": result.data, "scripted": result.scripted}

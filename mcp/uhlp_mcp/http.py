@@ -146,9 +146,9 @@ class _Stream:
             with contextlib.suppress(asyncio.CancelledError):
                 await work
 
-    async def _emit(self, text: str) -> None:
+    async def _emit(self, text: str, *, scripted: bool = False) -> None:
         self._number += 1
-        await self._write(_event(protocol.progress(self._token, self._number, text)))
+        await self._write(_event(protocol.progress(self._token, self._number, text, scripted=scripted)))
 
     async def _write(self, data: bytes) -> None:
         async with self._writing:

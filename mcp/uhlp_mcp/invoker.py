@@ -39,6 +39,8 @@ class Result:
     type: str
     """`generic`, `httpResponse` or `workflowStep`."""
     data: Any
+    scripted: bool
+    """Whether it is the answer of an LLM component, and a script of the app's wrote it."""
 
 
 class Invoker:
@@ -113,10 +115,10 @@ class Invoker:
 def _result(reply: Reply) -> Result:
     found = orjson.loads(reply.body)
     if reply.status == 200:
-        return Result(found["resultType"], found["data"])
+        return Result(found["resultType"], found["data"], found.get("scripted", False))
     text = str(found["detail"])
     if details := found.get("errors") or found.get("details"):
         text += f" (details: {orjson.dumps(details).decode()[:MAX_DETAILS]})"
     failed = CallFailed(text, code=found["code"])
-    failed.retry_after = found.get("retryAfter")
+    failed.retry_after, failed.scripted = found.get("retryAfter"), found.get("scripted", False)
     raise failed

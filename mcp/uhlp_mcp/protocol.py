@@ -12,10 +12,10 @@ from typing import Any
 
 import orjson
 
-from uhlp_core.errors import UhlpError
+from uhlp_core.errors import UhlpError, Unavailable
 from uhlp_core.store import UNAVAILABLE
 from uhlp_mcp.blocks import Blocks
-from uhlp_mcp.tools import Caller, Emit, Toolbox, UnknownTool, safe_name
+from uhlp_mcp.tools import Caller, Emit, ScriptedContent, Toolbox, UnknownTool, safe_name
 
 STATELESS_REVISION = "2026-07-28"
 """Every request carries its own envelope, in the headers as well as in `_meta`."""
@@ -30,7 +30,11 @@ LIST_FRESH_MS = 5000
 """How long a client may keep a list of tools: a push can change those of its app."""
 
 ERROR_META = "uhlp/error"
-"""In `_meta` of a result with `isError`: {code, retryAfter?} for programs; its text is for models."""
+"""In `_meta` of a result with `isError`: {code, retryAfter?, scripted?} for programs; its text is for
+models."""
+
+SCRIPTED_META = "uhlp/scripted"
+"""In `_meta` of a result or of progress: true where a script of the app's wrote it, and no language model."""
 
 STORE_AWAY = "the state store is away at the moment; try again"
 
@@ -177,22 +181,26 @@ async def call(
     except UnknownTool as error:
         raise RpcError(str(error), {"code": error.code}) from None
     except UhlpError as error:
-        return _failed(error.code, str(error), error.retry_after)
+        return _failed(error)
     except UNAVAILABLE:
-        return _failed("UNAVAILABLE", STORE_AWAY, None)
+        return _failed(Unavailable(STORE_AWAY))
     if isinstance(found, Blocks):
         structured = {} if found.structured is None else {"structuredContent": found.structured}
         return {"content": found.content, **structured, "isError": False}
+    content = found.structured if isinstance(found, ScriptedContent) else found
     return {
-        "content": [{"type": "text", "text": orjson.dumps(found).decode()}],
-        "structuredContent": found,
+        "content": [{"type": "text", "text": orjson.dumps(content).decode()}],
+        "structuredContent": content,
         "isError": False,
+        **({"_meta": {SCRIPTED_META: True}} if isinstance(found, ScriptedContent) else {}),
     }
 
 
-def progress(token: str | int, number: int, text: str) -> bytes:
+def progress(token: str | int, number: int, text: str, *, scripted: bool = False) -> bytes:
     """The notification that tells a part of a result."""
-    params = {"progressToken": token, "progress": number, "message": text}
+    params: dict[str, Any] = {"progressToken": token, "progress": number, "message": text}
+    if scripted:
+        params["_meta"] = {SCRIPTED_META: True}
     return orjson.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
 
 
@@ -202,12 +210,14 @@ def server_info() -> dict[str, str]:
     return {"name": "uhlp", "title": "UHLP", "version": version("uhlp")}
 
 
-def _failed(code: str, message: str, retry_after: float | None) -> dict[str, Any]:
-    details: dict[str, Any] = {"code": code}
-    if retry_after is not None:
-        details["retryAfter"] = retry_after
+def _failed(error: UhlpError) -> dict[str, Any]:
+    details: dict[str, Any] = {"code": error.code}
+    if error.retry_after is not None:
+        details["retryAfter"] = error.retry_after
+    if error.scripted:
+        details["scripted"] = True
     return {
-        "content": [{"type": "text", "text": f"{code}: {message}"}],
+        "content": [{"type": "text", "text": f"{error.code}: {error}"}],
         "isError": True,
         "_meta": {ERROR_META: details},
     }

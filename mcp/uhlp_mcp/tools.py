@@ -93,14 +93,27 @@ class Caller:
         )
 
 
-Result = dict[str, Any] | Blocks
+@dataclass(frozen=True, slots=True)
+class ScriptedContent:
+    """Structured content that a script of the app's has written, which stands in for a language model."""
+
+    structured: dict[str, Any]
+
+
+Result = dict[str, Any] | ScriptedContent | Blocks
 """Structured content, of which the text for models is made; or both."""
 
 Handler = Callable[[Caller, dict[str, Any]], Awaitable[Result]]
 """Does the work: arguments that conform to the input schema in, structured content out. Raises UhlpError."""
 
-Emit = Callable[[str], Awaitable[None]]
-"""Sends a text to the client at once, while the work goes on."""
+
+class Emit(Protocol):
+    """Tells the client a part of a result at once, while the work goes on."""
+
+    async def __call__(self, text: str, *, scripted: bool = False) -> None:
+        """`scripted` says that no language model wrote it, but a script of the app's."""
+        ...
+
 
 StreamingHandler = Callable[[Caller, dict[str, Any], Emit], Awaitable[Result]]
 """A handler that tells parts of its result as they come; the whole result is returned all the same."""
@@ -314,10 +327,11 @@ class Toolbox:
         if isinstance(result, Blocks):
             said = await self.guard.check(PolicyEvent.TOOL_RESULT, caller, result.said(), tool=tool.name)
             return result.saying(said)
+        content = result.structured if isinstance(result, ScriptedContent) else result
         found: dict[str, Any] = await self.guard.check(
-            PolicyEvent.TOOL_RESULT, caller, result, tool=tool.name
+            PolicyEvent.TOOL_RESULT, caller, content, tool=tool.name
         )
-        return found
+        return ScriptedContent(found) if isinstance(result, ScriptedContent) else found
 
     async def _run(self, tool: Tool, caller: Caller, arguments: dict[str, Any], emit: Emit | None) -> Result:
         await tool.check(caller.app, arguments)

@@ -10,8 +10,9 @@ from . import failure
 
 _HEAD = (
     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
-    "Connection: close\r\nX-Request-ID: {}\r\n\r\n"
+    "Connection: close\r\nX-Request-ID: {}\r\n{}\r\n"
 )
+_SCRIPTED = "X-LLM-Scripted: true\r\n"
 
 
 class Events:
@@ -23,13 +24,16 @@ class Events:
         self.request_id = ""
         self.wanted = False
         """Whether the request asked for events."""
+        self.scripted = False
+        """Whether no language model writes the answer, which its head says."""
 
     def take(self, status: int) -> bool:
         """Whether an answer of this status goes out as the last event, and not as a response of its own."""
         return self._started or (self.wanted and status == 200)
 
-    async def delta(self, text: str) -> None:
+    async def delta(self, text: str, scripted: bool) -> None:
         """Send a piece of text; waits while the reader is slow. Raises Failure where it has gone."""
+        self.scripted |= scripted
         self._send(b"data: " + json.dumps({"delta": text}, ensure_ascii=False).encode())
         try:
             await self._writer.drain()
@@ -44,5 +48,6 @@ class Events:
     def _send(self, event: bytes) -> None:
         if not self._started:
             self._started = True
-            self._writer.write(_HEAD.format(self.request_id).encode())
+            head = _HEAD.format(self.request_id, _SCRIPTED if self.scripted else "")
+            self._writer.write(head.encode())
         self._writer.write(b"%x\r\n%b\n\n\r\n" % (len(event) + 2, event))

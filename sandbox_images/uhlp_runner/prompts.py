@@ -13,6 +13,7 @@ from typing import Any
 
 from . import failure
 from .config import Config
+from .events import Events
 from .failure import Failure
 from .invoking import failure_body, shape
 from .output import Label, Log
@@ -85,14 +86,16 @@ class Prompts:
         while len(self._prompts) > REMEMBERED_TREES:
             self._prompts.popitem(last=False)
 
-    async def execute(self, request: dict[str, Any], emit: Emit | None) -> tuple[int, bytes]:
-        """Answer one request: HTTP status and body. With `emit` the completion goes there as it comes."""
+    async def execute(self, request: dict[str, Any], events: Events | None) -> tuple[int, bytes]:
+        """Answer one request: HTTP status and body. With `events` the completion goes there as it comes."""
         request_id, context = request["requestId"], request["context"]
         began = time.perf_counter()
-        work = asyncio.create_task(self._generate(request, emit))
+        work = asyncio.create_task(self._generate(request, events.delta if events else None))
         self._running[work] = request_id
         try:
             generated = await self._result(work, context)
+            if events is not None:
+                events.scripted = generated.get("scripted") is True
             # Only a component that says so lets an LLM choose status and headers.
             kind, data = shape(generated["output"], context.get("expectedResultFormat") or "generic")
             encoded = dumps(data)

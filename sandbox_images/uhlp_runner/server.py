@@ -184,8 +184,7 @@ class Server:
         try:
             if kind == "LLM":
                 events.wanted = context.get("stream") is True
-                emit = events.delta if events.wanted else None
-                status, answer = await self._prompts.execute(request, emit)
+                status, answer = await self._prompts.execute(request, events if events.wanted else None)
             else:
                 status, answer = await self._engine.execute(request, body)
         finally:

@@ -16,8 +16,8 @@ from .failure import Failure
 RESPONSE_BYTES = 16 << 20
 """Of a whole answer: a completion, as text and parsed, with room."""
 
-Emit = Callable[[str], Awaitable[None]]
-"""Passes on one piece of progress."""
+Emit = Callable[[str, bool], Awaitable[None]]
+"""Passes on one piece of progress, and whether it is scripted: written by no language model."""
 
 KEPT_CONNECTIONS = 16
 KEPT_SECONDS = 30.0
@@ -27,7 +27,10 @@ START_SECONDS = 3.0
 """For the server's door, which opens a moment after the instance, and again when the server was restarted."""
 
 ERROR_META = "uhlp/error"
-"""In `_meta` of a failed result: {code, retryAfter?}; its text is `<code>: <message>`."""
+"""In `_meta` of a failed result: {code, retryAfter?, scripted?}; its text is `<code>: <message>`."""
+
+SCRIPTED_META = "uhlp/scripted"
+"""In `_meta` of progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +177,9 @@ async def _last_event(lines: AsyncIterator[bytes], emit: Emit | None) -> Any:
             if "id" in message:
                 return message
             if emit is not None and message.get("method") == "notifications/progress":
-                text = message["params"].get("message")
-                if text:
-                    await emit(text)
+                params = message["params"]
+                if text := params.get("message"):
+                    await emit(text, (params.get("_meta") or {}).get(SCRIPTED_META) is True)
     raise ValueError("the stream ended before the answer")
 
 
@@ -194,9 +197,8 @@ def _content(name: str, status: int, answer: Any) -> dict[str, Any]:
     error = (result.get("_meta") or {}).get(ERROR_META) or {}
     if not isinstance(error.get("code"), str):
         raise _unavailable(f"{name}: {text}")
-    wait = error.get("retryAfter")
-    details = None if wait is None else {"retryAfter": wait}
-    raise Failure(error["code"], text.removeprefix(f"{error['code']}: "), details)
+    details = {name: error[name] for name in ("retryAfter", "scripted") if name in error}
+    raise Failure(error["code"], text.removeprefix(f"{error['code']}: "), details or None)
 
 
 def _unavailable(why: str) -> Failure:

@@ -21,6 +21,12 @@ def test_a_token_opens_the_apps_own_tools_or_those_named(uhlp: Uhlp) -> None:
     made = uhlp("token", "hello", "--preview", "next", "--tool", "core.state.*", "--hours", "2", "--json")
     found = json.loads(made.stdout)
     assert found["seconds"] == 7200
+    of_user = uhlp("token", "hello", "--user", "ada@example.org").output.strip()
+    assert signed(of_user, "mcp") == Claims(
+        "hello", "hello", user="ada@example.org", scopes=frozenset({"app.*"})
+    )
+    refused = uhlp("token", "hello", "--user", "a|b\n", code=2).stderr
+    assert "'a|b\\n' cannot name a user: use letters, digits" in refused
     assert signed(found["token"], "mcp") == Claims("hello", "hello@next", scopes=frozenset({"core.state.*"}))
 
 
@@ -67,10 +73,12 @@ def test_a_token_for_a_preview_that_is_not_there_yet_says_so(uhlp: Uhlp) -> None
 
 
 def test_a_key_fits_the_entry_that_is_printed_with_it(uhlp: Uhlp) -> None:
-    made = json.loads(uhlp("key", "--description", "Ada's", "--permission", "mcp:core.*", "--json").output)
+    options = ("--description", "Ada's", "--user", "ada", "--permission", "mcp:core.*")
+    made = uhlp.json("key", *options)
     (definition,) = SecurityConfig.model_validate({"apiKeys": [made["entry"]]}).api_keys
     assert PasswordHasher().verify(definition.key_hash, made["key"])
     assert (definition.description, definition.permissions) == ("Ada's", ("mcp:core.*",))
+    assert definition.holder == "ada"
     text = uhlp("key").output
     _, _, document = text.partition(
         "In state/security_config.yaml (if it has `apiKeys:` already, add only the lines below that):\n\n"

@@ -266,9 +266,9 @@ class Platform:
         assert found.status == 200, (found.status, found.body)
         return found.json
 
-    def tool(self, app: str, name: str, **arguments: Any) -> dict[str, Any]:
-        """The result of an MCP tool, called as a client from outside that was given a token."""
-        token = TokenKey.of(Home(self.home)).sign(Claims(app, app), 60)
+    def tool(self, app: str, name: str, /, credential: str = "", **arguments: Any) -> dict[str, Any]:
+        """The result of an MCP tool, called as a client from outside; without a credential by a token."""
+        token = credential or TokenKey.of(Home(self.home)).sign(Claims(app, app), 60)
         call = {"name": name, "arguments": arguments}
         message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
         url = urlsplit(self.state["mcp"])

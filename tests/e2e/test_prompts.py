@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import pytest
 
-from e2e.platform_under_test import CANARY, Platform
+from e2e.platform_under_test import CANARY, ON_ONE_BACKEND, Platform
 from support.waiting import wait_until
 
 APP_FILE = "state/app_definition.yaml"
@@ -145,3 +145,55 @@ def test_an_example_asks_a_real_model_once_it_has_a_key(calling: Platform, provi
     assert stored.code == 0, stored.err
     wait_until(lambda: ask() == (None, "Billing"), "the model is asked")
     assert Telltale.credentials == [f"Bearer {CANARY}"]
+
+
+SCRIPT = """\
+llm:
+  model: openai/gpt-4o
+  providers: {openai: {type: scripted, file: llm/rules.yaml}}
+  retries: {max: 0}
+"""
+RULES = """\
+rules:
+  - {match: {contains: refuse}, replies: [{fail: refused}]}
+  - {match: {contains: break}, replies: [{chunks: [Hal], fail: cut}]}
+  - replies: [{text: Fine.}]
+"""
+
+
+@ON_ONE_BACKEND
+def test_what_a_script_says_is_never_taken_for_a_model_s(platform: Platform) -> None:
+    registry = "state/component_registry.yaml"
+    streaming = "routeMatcher: {pathPattern: /, methods: [POST]}\n    stream: true\n"
+    files = {
+        **FILES,
+        APP_FILE: FILES[APP_FILE].replace("asks", "scripted") + SCRIPT,
+        registry: FILES[registry].replace("routeMatcher: {pathPattern: /, methods: [POST]}\n", streaming),
+        "state/llm/rules.yaml": RULES,
+        "state/tools/ask.yaml": "name: ask\ndescription: Asks.\ncomponent: root\n",
+    }
+    platform.create("scripted", files)
+
+    def ask(name: str, accept: str) -> tuple[int, str | None, str]:
+        body = json.dumps({"name": name})
+        headers = {**JSON, "Accept": accept}
+        answer = platform.request("POST", "/", app="scripted", body=body, headers=headers)
+        return answer.status, answer.headers["X-LLM-Scripted"], answer.body.decode()
+
+    assert ask("Ada", "application/json") == (200, "true", '"Fine."')
+    status, header, events = ask("Ada", "text/event-stream")
+    assert (status, header) == (200, "true")
+    assert events.startswith('data: {"delta": "Fine."}\n\nevent: result\n')
+    status, header, events = ask("break", "text/event-stream")
+    assert (status, header) == (200, "true")
+    assert json.loads(events.partition("event: error\ndata: ")[2])["scripted"] is True
+    for accept in ("application/json", "text/event-stream"):
+        status, header, body = ask("refuse", accept)
+        assert (status, header, json.loads(body)["scripted"]) == (422, "true", True)
+    told = platform.tool("scripted", "app.ask", name="Ada")
+    assert (told["structuredContent"], told["_meta"]) == ({"result": "Fine."}, {"uhlp/scripted": True})
+    told = platform.tool("scripted", "app.ask", name="refuse")
+    assert told["_meta"] == {"uhlp/error": {"code": "LLM_REFUSED", "scripted": True}}
+    used = platform.uhlp("llm", "usage", "scripted", "--json").json["usage"]
+    [model] = [one for one in used if one["kind"] == "model"]
+    assert (model["name"], model["attempts"], model["scripted"]) == ("openai/gpt-4o", 7, 7)

@@ -1,7 +1,9 @@
 """Routes that ask for an API key: who gets in, and that nobody learns or hands on anything."""
 
+import hashlib
 from typing import Any
 
+import jwt
 import pytest
 from argon2 import PasswordHasher
 
@@ -61,6 +63,23 @@ async def test_a_key_that_the_gateway_has_looked_at_does_not_go_on(stage: Stage,
         {"Host": "demo.localhost", "X-Thing": "one"},
         {"Host": "demo.localhost", "Authorization": "Bearer s3cret"},
     ]
+
+
+async def test_only_a_key_says_who_the_user_is(stage: Stage, sandbox: Sandbox) -> None:
+    named, unnamed = key("s3cret", "orders", user="ada@example.org"), key("other", "orders")
+    await stage.publish([guarded(), route("/open")], sandbox.lanes, api_keys=[named, unnamed])
+    claimed = [("X-User", "bob"), ("X-User-Id", "bob")]
+    await stage.ask("GET", "/orders?user=bob", KEY, *claimed)
+    await stage.ask("GET", "/orders", ("X-API-Key", "other"))
+    await stage.ask("GET", "/open", KEY, *claimed)
+    digest = hashlib.sha256(unnamed["keyHash"].encode()).hexdigest()[:12]
+    users = ["ada@example.org", f"key-{digest}", ""]
+    contexts = [request["context"] for request in sandbox.requests]
+    assert [context.get("userInfo") for context in contexts] == [
+        {"id": user, "isAuthenticated": True} if user else None for user in users
+    ]
+    tokens = [jwt.decode(one["mcp_token"], options={"verify_signature": False}) for one in contexts]
+    assert [claims["user"] for claims in tokens] == users
 
 
 async def test_a_key_that_is_taken_back_or_has_ended_opens_nothing(stage: Stage, sandbox: Sandbox) -> None:

@@ -81,6 +81,37 @@ async def test_a_scripted_answer_says_so(stage: Stage, sandbox: Sandbox) -> None
     assert (response.json(), response["X-LLM-Scripted"]) == ({"a": 1}, "true")
 
 
+@pytest.mark.parametrize("code", ["LLM_REFUSED", "LLM_INVALID_OUTPUT", "LLM_RATE_LIMITED"])
+@pytest.mark.parametrize("scripted", [True, False])
+async def test_a_scripted_failure_says_so(stage: Stage, sandbox: Sandbox, code: str, scripted: bool) -> None:
+    await stage.publish([llm()], sandbox.lanes)
+    details = {"scripted": True} if scripted else {"scripted": "yes"}
+    sandbox.script = lambda _: (500, {"error": code, "data": {"details": details}})
+    response = await stage.ask("POST", "/")
+    assert response.all("X-LLM-Scripted") == (["true"] if scripted else [])
+    assert response.json().get("scripted", False) is scripted
+
+
+async def test_a_scripted_stream_says_so_when_it_opens_and_when_it_fails(
+    stage: Stage, sandbox: Sandbox
+) -> None:
+    await stage.publish([llm(stream=True)], sandbox.lanes)
+    failure = {"error": "LLM_INVALID_OUTPUT", "data": {"details": {"scripted": True}}}
+    head = EVENTS.replace(b"\r\n\r\n", b"\r\nX-LLM-Scripted: true\r\n\r\n")
+    answer = head + event({"delta": "a"}) + event(failure, "error") + b"0\r\n\r\n"
+    sandbox.script = lambda _: (200, answer)
+    client = await stage.connect()
+    client.send(raw("POST", "/", body=b""))
+    told = (await client.reader.readuntil(b"\r\n\r\n")).decode()
+    assert "\r\nX-LLM-Scripted: true\r\n" in told
+    _, last = [piece async for piece in chunks(client)]
+    assert json.loads(last.partition("data: ")[2])["scripted"] is True
+    sandbox.script = lambda _: stream(event({"delta": "a"}), event(RESULT, "result"))
+    client.send(raw("POST", "/", body=b""))
+    assert b"X-LLM-Scripted" not in await client.reader.readuntil(b"\r\n\r\n")
+    await client.close()
+
+
 async def test_code_and_llms_of_one_pool_take_their_own_lanes(stage: Stage, sandbox: Sandbox) -> None:
     code = Sandbox(sandbox.folder.parent, "i1")
     await code.start()

@@ -184,13 +184,31 @@ async def test_another_deployment_s_tools_and_components_do_not_exist(building: 
 
 async def test_a_component_invokes_another_one(building: Building) -> None:
     found = await building.call("a0", "core.component.invoke", componentId="greeter", input=[1])
-    assert found == {"resultType": "generic", "data": {"ok": True}}
+    assert found == {"resultType": "generic", "data": {"ok": True}, "scripted": False}
     building.sandbox.script = lambda _: http_result(201, "made")
     found = await building.call(
         "a0", "core.component.invoke", componentId="greeter", input=None, timeoutMs=9000
     )
     assert found["resultType"] == "httpResponse"
     assert [request["context"]["timeoutMs"] for request in building.sandbox.requests] == [30_000, 9000]
+
+
+async def test_what_no_model_wrote_says_so_on_every_way(building: Building) -> None:
+    scripted = {"resultType": "generic", "data": {"text": "hi"}, "metrics": {"llm": {"scripted": True}}}
+    building.sandbox.script = lambda _: (200, scripted)
+    told = await building.rpc("a0", "tools/call", {"name": "app.greet", "arguments": {"name": "Ada"}})
+    assert (told["result"]["structuredContent"], told["result"]["_meta"]) == (
+        {"text": "hi"},
+        {"uhlp/scripted": True},
+    )
+    found = await building.call("a0", "core.component.invoke", componentId="greeter", input=None)
+    assert found == {"resultType": "generic", "data": {"text": "hi"}, "scripted": True}
+    building.sandbox.script = lambda _: (
+        500,
+        {"error": "LLM_REFUSED", "data": {"details": {"scripted": True}}},
+    )
+    told = await building.rpc("a0", "tools/call", {"name": "app.anything", "arguments": {}})
+    assert told["result"]["_meta"] == {"uhlp/error": {"code": "LLM_REFUSED", "scripted": True}}
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ class Poem:
             raise Conflict("no muse")
         if not given.get("silent"):
             await emit("roses\nare ")
-            await emit("red")
+            await emit("red", scripted=given.get("scripted", False))
         self.begun.set()
         try:
             await self.go_on.wait()
@@ -101,6 +101,12 @@ async def test_parts_come_at_once_and_the_result_last() -> None:
         result = (await event(response))["result"]
         assert result["structuredContent"] == {"poem": "roses\nare red"}
         assert await response.content.read() == b""
+
+
+async def test_a_part_that_no_model_wrote_says_so() -> None:
+    async with serving(Poem()) as url, posted(url, call(scripted=True), **EVENTS) as response:
+        metas = [(await event(response))["params"].get("_meta") for _ in range(2)]
+        assert metas == [None, {"uhlp/scripted": True}]
 
 
 @pytest.mark.parametrize(

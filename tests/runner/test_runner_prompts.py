@@ -118,6 +118,12 @@ async def test_how_long_to_wait_is_passed_on(llm: Llm) -> None:
     assert (await llm.ask("p"))[1]["data"]["details"] == {"retryAfter": 7.5}
 
 
+async def test_that_no_model_said_so_is_passed_on(llm: Llm) -> None:
+    await llm.prepare(p="x")
+    llm.mcp.script = lambda _: Said(code="LLM_REFUSED", message="no", scripted=True)
+    assert (await llm.ask("p"))[1]["data"]["details"] == {"scripted": True}
+
+
 async def test_a_tool_that_cannot_be_reached(llm: Llm) -> None:
     await llm.prepare(p="x")
     status, answer = await llm.ask("p", mcp_endpoint="")
@@ -259,6 +265,26 @@ async def test_a_stream_without_pieces_is_a_stream_all_the_same(llm: Llm) -> Non
     text = (await reader.read()).decode()
     assert "Content-Type: text/event-stream\r\n" in text
     assert "\r\nevent: result\ndata: {" in text
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "scripted"),
+    [
+        (completion("hi", scripted=True), True),
+        (completion("hi", scripted=False), False),
+        (Said(code="LLM_REFUSED", message="no", deltas=("h",), scripted=True), True),
+        (Said(code="LLM_REFUSED", message="no", deltas=("h",)), False),
+    ],
+)
+async def test_a_stream_that_no_model_writes_says_so_when_it_opens(
+    llm: Llm, said: Said, scripted: bool
+) -> None:
+    await llm.prepare(p="x")
+    llm.mcp.script = lambda _: said
+    reader, writer = await events(llm, llm.request("p", stream=True))
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert (b"\r\nX-LLM-Scripted: true\r\n" in head) is scripted
     writer.close()
 
 

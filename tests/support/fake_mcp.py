@@ -17,12 +17,15 @@ class Said:
     message: str = ""
     retry_after: float | None = None
     deltas: tuple[str, ...] = ()
+    scripted: bool = False
+    """Whether its progress and its failure say that no model wrote them."""
 
     def answer(self, ident: Any) -> dict[str, Any]:
         text = f"{self.code}: {self.message}" if self.code else json.dumps(self.content)
         result: dict[str, Any] = {"content": [{"type": "text", "text": text}], "isError": bool(self.code)}
         if self.code:
-            error = {"code": self.code, "retryAfter": self.retry_after}
+            scripted = True if self.scripted else None
+            error = {"code": self.code, "retryAfter": self.retry_after, "scripted": scripted}
             result["_meta"] = {
                 "uhlp/error": {name: value for name, value in error.items() if value is not None}
             }
@@ -112,6 +115,8 @@ class FakeMcp:
         )
         for number, delta in enumerate(said.deltas, 1):
             params = {"progressToken": token, "progress": number, "message": delta}
+            if said.scripted:
+                params["_meta"] = {"uhlp/scripted": True}
             note = {"jsonrpc": "2.0", "method": "notifications/progress", "params": params}
             await self._event(writer, json.dumps(note).encode())
             if self.between is not None:

@@ -24,7 +24,9 @@ MAX_MODELS = 50
 BUCKETS = tuple(0.01 * 2**power for power in range(14))
 """Seconds, from 0.01 to 81.92: those of the convention."""
 
-_LABELS = ("app", "gen_ai_provider_name", "gen_ai_request_model")
+_LABELS = ("app", "gen_ai_provider_name", "gen_ai_request_model", "uhlp_provider_type")
+"""The app chooses the provider's name; only its type tells whether it is a script."""
+
 _DURATION = Histogram(
     "gen_ai_client_inference_duration_seconds",
     "One attempt at a model, as its caller sees it.",
@@ -46,6 +48,8 @@ class Attempt:
 
     provider: str
     model: str
+    kind: str
+    """The provider's type."""
     seconds: float
     error: str
     """Its code; empty for none."""
@@ -68,12 +72,18 @@ class Tally:
     provider: str = ""
     model: str = ""
     """Of the last attempt."""
+    scripted: bool = False
+    """Whether its provider is."""
     failures: list[str] = field(default_factory=list)
     """Models that did not answer, in order, each with the code of its error: a text can quote an answer."""
     seconds: float = 0.0
     """That the call took, once it has ended."""
     ended: list[Attempt] = field(default_factory=list)
     """For the metrics."""
+
+    def ask(self, provider: str, model: str, *, scripted: bool) -> None:
+        """A model is asked next."""
+        self.provider, self.model, self.scripted = provider, model, scripted
 
     def add(self, attempt: Attempt) -> None:
         """Count an attempt that has ended."""
@@ -110,7 +120,7 @@ def model_label(app: str, provider: str, model: str) -> str:
 
 def _count(app: str, attempt: Attempt) -> None:
     """Add an attempt to the metrics."""
-    labels = (app, attempt.provider, model_label(app, attempt.provider, attempt.model))
+    labels = (app, attempt.provider, model_label(app, attempt.provider, attempt.model), attempt.kind)
     _DURATION.labels(*labels, attempt.error).observe(attempt.seconds)
     _INPUT.labels(*labels).inc(attempt.tokens[0])
     _OUTPUT.labels(*labels).inc(attempt.tokens[1])
@@ -137,6 +147,7 @@ async def tell(home: Home, caller: Caller, tally: Tally, outcome: str, **more: A
         "details": {
             "provider": tally.provider,
             "model": tally.model,
+            "scripted": tally.scripted,
             "attempts": tally.attempts,
             "inputTokens": tally.input_tokens,
             "outputTokens": tally.output_tokens,

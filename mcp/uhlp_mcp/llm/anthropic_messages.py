@@ -12,7 +12,7 @@ from uhlp_mcp.llm.gathering import Gathered
 from uhlp_mcp.llm.provider import Completion, Request, counted
 from uhlp_mcp.llm.sdk_provider import UNUSED_KEY, SdkProvider
 from uhlp_mcp.llm.sdk_requests import OPTIONS, DirectRequests
-from uhlp_mcp.llm.strict_schema import is_strict
+from uhlp_mcp.llm.strict_schema import strict_form
 from uhlp_mcp.llm.wire import Wire
 from uhlp_mcp.tools import Emit
 
@@ -108,8 +108,10 @@ class AnthropicMessages(SdkProvider):
             body["system"] = system
         if (stop := request.parameters.get("stop")) is not None:
             body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
-        if request.json_schema is not None and self._structured_output and is_strict(request.json_schema):
-            body["output_config"] = {"format": {"type": "json_schema", "schema": request.json_schema}}
+        if request.json_schema is not None and self._structured_output:
+            form = strict_form(request.json_schema)
+            if form is not None:
+                body["output_config"] = {"format": {"type": "json_schema", "schema": form.schema}}
         return body
 
 

@@ -22,7 +22,7 @@ from uhlp_mcp.llm.provider import Completion, Message, Request
 from uhlp_mcp.llm.providers import Providers
 from uhlp_mcp.tools import Caller, Emit
 from uhlp_state.json_schema.check_pool import JobFailed
-from uhlp_state.model import LlmProviderType, LlmRetries
+from uhlp_state.model import LlmRetries
 from uhlp_state.snapshot import AppSnapshot
 
 FIRST_PAUSE_SECONDS = 0.25
@@ -114,12 +114,13 @@ class Generation:
             account, sum(most), self._most_money(candidate, *most), seconds
         )
         self.tally.attempts += 1
-        self.tally.provider, self.tally.model = candidate.provider, candidate.model
+        self.tally.ask(candidate.provider, candidate.model, scripted=candidate.scripted)
         started = time.monotonic()
         used, error = most, "cancelled"
         try:
+            emit = None if self._told else self._emitter(candidate)
             async with asyncio.timeout(seconds):
-                completion = await provider.complete(request, None if self._told else self._emitter())
+                completion = await provider.complete(request, emit)
             used, error = (completion.input_tokens, completion.output_tokens), ""
             return completion
         except TimeoutError:
@@ -149,11 +150,13 @@ class Generation:
         self, candidate: Candidate, held: Held, used: tuple[int, int], error: str, seconds: float
     ) -> None:
         nanos = candidate.cost(*used) if any(used) else 0
-        self.tally.add(Attempt(candidate.provider, candidate.model, seconds, error, used, nanos))
+        kind = candidate.defined.type.value
+        self.tally.add(Attempt(candidate.provider, candidate.model, kind, seconds, error, used, nanos))
         amounts = {
             "calls": 1 if self.tally.attempts == 1 else 0,
             "attempts": 1,
             "failures": 1 if error else 0,
+            "scripted": 1 if candidate.scripted else 0,
             "inputTokens": used[0],
             "outputTokens": used[1],
             "tokens": sum(used),
@@ -162,14 +165,14 @@ class Generation:
         }
         self.services.ledger.settle(held, amounts)
 
-    def _emitter(self) -> Emit | None:
+    def _emitter(self, candidate: Candidate) -> Emit | None:
         if self.emit is None:
             return None
         emit = self.emit
 
-        async def tell(text: str) -> None:
+        async def tell(text: str, *, scripted: bool = candidate.scripted) -> None:
             self._told = True
-            await emit(text)
+            await emit(text, scripted=scripted)
 
         return tell
 
@@ -192,7 +195,7 @@ class Generation:
             "output": value,
             "model": candidate.model,
             "provider": candidate.provider,
-            "scripted": candidate.defined.type is LlmProviderType.SCRIPTED,
+            "scripted": candidate.scripted,
             "finishReason": completion.finish_reason,
             "usage": {"inputTokens": self.tally.input_tokens, "outputTokens": self.tally.output_tokens},
             "costUsd": self.tally.cost,

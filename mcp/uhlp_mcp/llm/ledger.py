@@ -259,7 +259,7 @@ def _given(name: str, value: int | None) -> dict[str, int]:
 
 def _over(scope: str, measure: str, most: float, used: float, held: Held) -> str:
     kind, _, name = scope.partition("|")
-    whose = f"the {kind} {name!r}" if name else "the app" if kind == "app" else f"calls that name no {kind}"
+    whose = f"the {kind} {name!r}" if name else "the app" if kind == "app" else "clients that call the tool"
     if measure == "tokens":
         state = f"{used:.0f} of {most:.0f} tokens are used or held, and this attempt may need {held.tokens}"
     else:

@@ -2,6 +2,7 @@
 
 import logging
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -12,14 +13,15 @@ from uhlp_mcp.llm.gathering import Gathered
 from uhlp_mcp.llm.provider import Completion, Request, counted
 from uhlp_mcp.llm.sdk_provider import UNUSED_KEY, SdkProvider
 from uhlp_mcp.llm.sdk_requests import OPTIONS, DirectRequests
-from uhlp_mcp.llm.strict_schema import is_strict
+from uhlp_mcp.llm.strict_schema import strict_form
 from uhlp_mcp.llm.wire import Wire
 from uhlp_mcp.tools import Emit
 
 # Its debugging lines repeat whole prompts, which belong in no log.
 logging.getLogger("openai").setLevel(logging.WARNING)
 
-DEFAULT_URL = "https://api.openai.com/v1"
+OPENAI_HOST = "api.openai.com"
+DEFAULT_URL = f"https://{OPENAI_HOST}/v1"
 
 _PATH = "/chat/completions"
 """Asked directly: the SDK's method for it would look through the whole body once more, for files and dates
@@ -51,7 +53,7 @@ class OpenAiChat(SdkProvider):
         )
         self._structured_output = structured_output
         # OpenAI itself no longer takes the old name; servers that speak its protocol often know no other.
-        self._max_tokens = "max_completion_tokens" if base_url is None else "max_tokens"
+        self._max_tokens = "max_completion_tokens" if _is_openai(address) else "max_tokens"
 
     async def _whole(self, request: Request) -> Completion:
         # Unparsed: the SDK would make its models of what is looked at once, which takes as long as asking.
@@ -106,15 +108,20 @@ class OpenAiChat(SdkProvider):
             **{name: value for name, value in request.parameters.items() if name in _PARAMETERS},
         }
         if request.json_schema is not None and self._structured_output:
+            form = strict_form(request.json_schema)
+            strict = form is not None and form.requires_all
+            schema = form.schema if form is not None and strict else request.json_schema
             body["response_format"] = {
                 "type": "json_schema",
-                "json_schema": {
-                    "name": "answer",
-                    "schema": request.json_schema,
-                    "strict": is_strict(request.json_schema),
-                },
+                "json_schema": {"name": "answer", "schema": schema, "strict": strict},
             }
         return body
+
+
+def _is_openai(address: str) -> bool:
+    """Whether it is OpenAI's own, whose regions have a host each (`eu.api.openai.com`)."""
+    host = urlsplit(address).hostname or ""
+    return host == OPENAI_HOST or host.endswith(f".{OPENAI_HOST}")
 
 
 def _check_refusal(refusal: str | None, finish: str | None) -> None:

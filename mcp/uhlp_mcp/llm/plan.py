@@ -1,5 +1,6 @@
 """What one call of `core.llm.generate` comes to: its arguments over the app's configuration."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,11 @@ class Candidate:
     model: str
     tariffs: tuple[LlmProvider, ...]
     """Whose prices count."""
+
+    @property
+    def scripted(self) -> bool:
+        """Whether rules of the app's answer, and no model."""
+        return self.defined.type is LlmProviderType.SCRIPTED
 
     def cost(self, input_tokens: int, output_tokens: int) -> int | None:
         """Billionths of a US dollar by the dearest tariff that knows the model; None if none does."""
@@ -66,22 +72,32 @@ class Plan:
     def _budgets(self) -> list[LlmBudget]:
         return [budget for config in self.bounding for budget in config.budgets]
 
+    def check_caller(self, caller: Caller) -> None:
+        """Raises BadRequest for a call whose budgets nobody can tell, as its sandbox left the token out."""
+        if not caller.instance or caller.component:
+            return
+        apart = {budget.per for budget in self._budgets} - {BudgetScope.APP}
+        if apart:
+            raise BadRequest(
+                f"this app has a budget per {min(apart)}, and nothing says for which request the call is: "
+                "send the `mcp_token` of its context as `Authorization: Bearer` (uhlp_sdk does until it ends)"
+            )
+
     def account(self, caller: Caller, model: str) -> Account:
         """Whose use an attempt counts as; `model` is the name that counters know."""
-        # Without a token a sandbox names no component and no user: such calls share one budget, so that
-        # leaving the token out frees from none.
-        names = {
-            BudgetScope.APP: "app|",
-            BudgetScope.COMPONENT: f"component|{caller.component}",
-            BudgetScope.USER: f"user|{caller.user}",
-        }
+        # Clients from outside that call the tool themselves are no component: they share one budget.
+        names = {BudgetScope.APP: "app|", BudgetScope.COMPONENT: f"component|{caller.component}"}
+        if caller.user:
+            names[BudgetScope.USER] = f"user|{caller.user}"
+        # Whom nobody knows is no user: one budget for all of them would let each lock out the others.
+        budgets = [budget for budget in self._budgets if budget.per in names]
         limits: list[Limit] = []
-        for budget in self._budgets:
+        for budget in budgets:
             if budget.tokens is not None:
                 limits.append(Limit(names[budget.per], "tokens", budget.tokens))
             if budget.usd is not None:
                 limits.append(Limit(names[budget.per], "nanos", int(budget.usd * NANOS)))
-        counted = {BudgetScope.APP, *(budget.per for budget in self._budgets)}
+        counted = {BudgetScope.APP, *(budget.per for budget in budgets)}
         if caller.component:
             counted.add(BudgetScope.COMPONENT)
         # Users, of whom there may be very many, are only told apart where a budget asks for it.
@@ -116,6 +132,11 @@ def make_plan(config: LlmConfig, given: Mapping[str, Any], production: LlmConfig
     if unknown := parameters.keys() - LLM_PARAMETERS:
         known = ", ".join(sorted(LLM_PARAMETERS))
         raise BadRequest(f"the parameter {min(unknown)[:60]!r} is not known; use {known}")
+    for name, value in parameters.items():
+        if not _is_finite(value):
+            raise BadRequest(f"the parameter {name} is infinite or no number; leave it out, or give a number")
+    if not _is_finite(schema):
+        raise BadRequest("the outputSchema holds a number that is infinite or none, which JSON cannot carry")
     request = Request(
         candidates[0].model,
         _messages(given, form, schema),
@@ -152,6 +173,15 @@ def _further_tariffs(defined: LlmProvider, model: str, production: LlmConfig | N
     if defined.prices:
         yield defined.model_copy(update={"prices": {}})  # as the price list says
     yield from (known for known in production.providers.values() if model in known.prices)
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether JSON can carry every number in a value."""
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _least(limits: Iterable[int | None]) -> int | None:

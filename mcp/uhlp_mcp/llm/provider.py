@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from uhlp_mcp.llm.strict_schema import strict_form
 from uhlp_mcp.tools import Emit
 
 MAX_COMPLETION_BYTES = 1024 * 1024
@@ -47,8 +48,7 @@ class Request:
     @property
     def most_input_tokens(self) -> int:
         """An upper bound: no tokeniser makes more tokens than there are bytes."""
-        schema = b"" if self.json_schema is None else orjson.dumps(self.json_schema)
-        return len(schema) + sum(
+        return _schema_bytes(self.json_schema) + sum(
             len(message.content.encode()) + MESSAGE_OVERHEAD_TOKENS for message in self.messages
         )
 
@@ -61,6 +61,14 @@ class Completion:
     finish_reason: str
     input_tokens: int
     output_tokens: int
+
+
+def _schema_bytes(schema: Mapping[str, Any] | None) -> int:
+    """The most that a provider is sent of a schema beside the messages: as it is, or in its strict form."""
+    if schema is None:
+        return 0
+    form = strict_form(schema)
+    return max(len(orjson.dumps(schema)), 0 if form is None else form.size)
 
 
 class Provider(Protocol):

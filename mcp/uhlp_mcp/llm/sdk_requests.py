@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 
+from uhlp_mcp.llm.errors import BadRequest
 from uhlp_mcp.llm.wire import SENT_HEADERS
 
 OPTIONS: Any = {"timeout": None, "max_retries": 0, "idempotency_key": "unused"}
@@ -32,7 +33,12 @@ class DirectRequests:
         return [(name, value) for name, value in headers.items() if name.lower() in SENT_HEADERS]
 
     def _build_request(self, options: Any, *, retries_taken: int = 0) -> httpx2.Request:
-        body = json.dumps(options.json_data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        try:
+            text = json.dumps(options.json_data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            body = text.encode()
+        except ValueError as error:
+            # Nothing was sent, so it must not look like an answer that cannot be read, which is billed.
+            raise BadRequest(f"the request cannot be written as JSON: {error}") from None
         return self._client.build_request(
-            options.method, options.url, headers=self._own_headers, content=body.encode()
+            options.method, options.url, headers=self._own_headers, content=body
         )

@@ -150,6 +150,7 @@ class LlmTools:
             return result
         except UhlpError as error:
             outcome = error.code
+            error.scripted = tally.scripted
             if isinstance(error, LlmError):
                 raise await self._may_tell(caller, tally, error) from None
             raise
@@ -171,17 +172,19 @@ class LlmTools:
         given = await self._may_ask(caller, config, given)
         production = await self._production(caller)
         plan = make_plan(config, given, production)
+        plan.check_caller(caller)
         if Deployment.parse(caller.deployment).is_proposal:
             _check_reviewed(plan, production)
-        tally.provider, tally.model = plan.candidates[0].provider, plan.candidates[0].model
+        first = plan.candidates[0]
+        tally.ask(first.provider, first.model, scripted=first.scripted)
         await self._check_schema(caller, plan)
         asked = _question(snapshot, plan) if plan.cache_seconds else ""
         if asked and (known := await self._cache.get(caller.deployment, asked)) is not None:
             label = model_label(caller.app, tally.provider, tally.model)
             account = plan.account(caller, f"{tally.provider}/{label}")
-            self._ledger.count(account, {"calls": 1, "cached": 1})
+            self._ledger.count(account, {"calls": 1, "cached": 1, "scripted": 1 if first.scripted else 0})
             if emit is not None:
-                await emit(known["completion"])
+                await emit(known["completion"], scripted=first.scripted)
             return known
         generation = Generation(self._services, caller, snapshot, plan, tally, emit)
         its_turn = False

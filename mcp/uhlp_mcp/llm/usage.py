@@ -28,7 +28,7 @@ class Use:
 
     def to_json(self) -> dict[str, Any]:
         """Every counter that people are told, 0 where nothing was counted."""
-        told = ("calls", "cached", "attempts", "failures", "inputTokens", "outputTokens")
+        told = ("calls", "cached", "attempts", "failures", "scripted", "inputTokens", "outputTokens")
         return {
             "day": self.day,
             "kind": self.kind,

@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from uhlp_core.ids import MAX_APP_ID
-from uhlp_state.model.patterns import APP_ID
+from uhlp_state.model.patterns import APP_ID, USER_ID
 from uhlp_state.problems import Code, closest, quoted
 
 
@@ -37,6 +37,7 @@ Flag = Annotated[bool, Strict()]
 Count = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+UserIdText = Annotated[str, StringConstraints(pattern=USER_ID)]
 AppIdText = Annotated[str, StringConstraints(pattern=APP_ID, max_length=MAX_APP_ID)]
 """An app's id: lower-case letters, digits and single hyphens; part of host names and paths."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from uhlp_core.ids import APP_ID_PATTERN
+from uhlp_core.ids import APP_ID_PATTERN, USER_ID_PATTERN
 
 APP_ID: Final = f"^{APP_ID_PATTERN}$"
+USER_ID: Final = f"^{USER_ID_PATTERN}$"
 POOL_NAME: Final = r"^[a-z][a-z0-9_-]{0,62}$"
 COMPONENT_ID: Final = r"^[A-Za-z][A-Za-z0-9_.-]{0,127}$"
 RULE_ID: Final = r"^[a-z][a-z0-9-]{0,62}$"
@@ -22,6 +23,7 @@ _TOOL_WORDS = "write letters, digits, `_` and `-`, with single dots between"
 
 REMEDIES: Final = {
     APP_ID: "write lower-case letters, digits and single hyphens, a letter first and no hyphen last",
+    USER_ID: "write letters, digits and `._@+-`, a letter or digit first, at most 128 characters",
     POOL_NAME: "write lower-case letters, digits, `_` and `-`, a letter first, at most 63 characters",
     COMPONENT_ID: "write letters, digits, `_`, `.` and `-`, a letter first, at most 128 characters",
     RULE_ID: "write lower-case letters, digits and hyphens, a letter first, at most 63 characters",

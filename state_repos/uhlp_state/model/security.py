@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from datetime import datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
-from uhlp_state.model.base import KEY, AppIdText, Flag, Model, Name, refusal
+from uhlp_state.model.base import KEY, AppIdText, Flag, Model, Name, UserIdText, refusal
 from uhlp_state.problems import Code
 
 MAX_ARGON2_MEMORY_KIB = 256 * 1024
@@ -63,12 +64,19 @@ class ApiKeyDefinition(Model):
     """Argon2 hash of the key (`$argon2id$v=19$…`), never the key."""
     description: str = ""
     """Whose key it is."""
+    user: UserIdText | None = None
+    """Its holder, as budgets, audit log and handlers know them. Default: `key-` and a hash of `keyHash`."""
     permissions: tuple[Name, ...] = ()
     """What the key permits."""
     enabled: Flag = True
     """False turns the key off. Default true."""
     expires_at: Annotated[AwareDatetime, BeforeValidator(_read_moment)] | None = None
     """When it ends to open anything, like `2027-01-31T00:00:00Z`. Default: never."""
+
+    @property
+    def holder(self) -> str:
+        """The id of the user who shows it; each key without a `user` is one by itself."""
+        return self.user or f"key-{hashlib.sha256(self.key_hash.encode()).hexdigest()[:12]}"
 
     def counts(self, now: datetime) -> bool:
         """Whether it opens anything at a moment."""

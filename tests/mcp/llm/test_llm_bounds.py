@@ -36,7 +36,7 @@ async def test_the_same_question_costs_once(desk: Desk, fake: FakeLlm) -> None:
     first = await desk.ask(cacheSeconds=60)
     told: list[str] = []
 
-    async def emit(text: str) -> None:
+    async def emit(text: str, *, scripted: bool = False) -> None:
         told.append(text)
 
     again = await desk.ask(None, emit, cacheSeconds=60)
@@ -204,7 +204,12 @@ def value(name: str, **labels: str) -> float:
 
 
 async def test_attempts_are_in_the_metrics_by_their_conventional_names(desk: Desk, fake: FakeLlm) -> None:
-    labels = {"app": "alpha", "gen_ai_provider_name": "p", "gen_ai_request_model": "m"}
+    labels = {
+        "app": "alpha",
+        "gen_ai_provider_name": "p",
+        "gen_ai_request_model": "m",
+        "uhlp_provider_type": "openai",
+    }
     failed = {**labels, "error_type": "LLM_UNAVAILABLE"}
     name = "gen_ai_client_inference"
     before = [

@@ -54,7 +54,7 @@ async def failing(desk: Desk, emit: Any = None, **arguments: Any) -> LlmError:
 async def test_faults_have_codes(
     desk: Desk, fake: FakeLlm, kind: Any, stream: bool, answer: Say, code: str, text: str
 ) -> None:
-    async def emit(_: str) -> None:
+    async def emit(_: str, *, scripted: bool = False) -> None:
         pass
 
     fake.otherwise = answer
@@ -100,7 +100,7 @@ async def test_a_response_without_end_is_cut_off(
 async def test_an_answer_without_end_is_cut_off(
     desk: Desk, fake: FakeLlm, kind: Any, stream: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def emit(_: str) -> None:
+    async def emit(_: str, *, scripted: bool = False) -> None:
         pass
 
     monkeypatch.setattr(gathering, "MAX_COMPLETION_BYTES", 1000)
@@ -132,7 +132,7 @@ async def test_an_error_in_the_midst_of_a_stream_is_billed(
 ) -> None:
     told: list[str] = []
 
-    async def emit(piece: str) -> None:
+    async def emit(piece: str, *, scripted: bool = False) -> None:
         told.append(piece)
 
     fake.otherwise = Say("some text", error={"type": kind, "message": f"{KEY} no"})

@@ -1,13 +1,15 @@
 """What a call gives back: over both SDKs and from a script, whole and streamed, parsed and repaired."""
 
+import math
 from functools import reduce
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from support.fake_llm import FakeLlm, Say
 from support.llm_desk import KEY, Desk, anthropic, openai
-from uhlp_mcp.llm.errors import BadRequest, InvalidOutput, NotConfigured
+from uhlp_mcp.llm.errors import BadRequest, InvalidOutput, NotConfigured, Refused
 from uhlp_mcp.tools import Caller
 
 NESTED: dict[str, Any] = reduce(lambda schema, _: {"not": schema}, range(300), {})
@@ -60,7 +62,7 @@ async def test_a_stream_tells_the_parts_and_returns_the_whole(desk: Desk, fake: 
     fake.say(Say("Hello, world ✔"))
     told: list[str] = []
 
-    async def emit(text: str) -> None:
+    async def emit(text: str, *, scripted: bool = False) -> None:
         told.append(text)
 
     await desk.configure(kind(fake.openai if kind is openai else fake.url))
@@ -153,6 +155,7 @@ async def test_repairs_are_bounded_and_counted(desk: Desk) -> None:
         "calls": 1,
         "inputTokens": 21,
         "outputTokens": 3,
+        "scripted": 3,
         "tokens": 24,
     }
 
@@ -161,7 +164,7 @@ async def test_deltas_are_those_of_the_first_attempt_only(desk: Desk) -> None:
     await desk.script({"replies": [{"chunks": ["{", "broken"]}, {"text": "{}"}]})
     told: list[str] = []
 
-    async def emit(text: str) -> None:
+    async def emit(text: str, *, scripted: bool = False) -> None:
         told.append(text)
 
     result = await desk.ask(None, emit, outputFormat="json")
@@ -190,6 +193,33 @@ async def test_scripted_rules_match_fill_and_take_turns(desk: Desk) -> None:
     assert (last["completion"], last["scripted"], last["costUsd"]) == ("otherwise", True, 0.0)
 
 
+async def test_a_script_is_told_from_a_model_whatever_the_app_calls_it(desk: Desk) -> None:
+    told: list[tuple[str, bool]] = []
+
+    async def emit(text: str, *, scripted: bool = False) -> None:
+        told.append((text, scripted))
+
+    providers = {"openai": {"type": "scripted", "file": "llm/rules.yaml"}}
+    rule = {"replies": [{"text": "hello", "inputTokens": 7}, {"fail": "refused"}]}
+    await desk.script(rule, providers=providers, model="openai/gpt-4o")
+    labels = {"app": "alpha", "gen_ai_provider_name": "openai", "gen_ai_request_model": "gpt-4o"}
+
+    def tokens(kind: str) -> float:
+        name = "gen_ai_client_inference_usage_input_tokens_total"
+        return REGISTRY.get_sample_value(name, {**labels, "uhlp_provider_type": kind}) or 0.0
+
+    before = tokens("scripted")
+    for _ in range(2):
+        assert (await desk.ask(None, emit, cacheSeconds=60))["scripted"] is True
+    with pytest.raises(Refused) as caught:
+        await desk.ask(prompt="another")
+    assert (told, caught.value.scripted) == ([("hello", True)] * 2, True)
+    counted = await desk.counted("model|openai/gpt-4o")
+    assert [counted[name] for name in ("calls", "cached", "attempts", "scripted")] == [3, 1, 2, 3]
+    assert [line["details"]["scripted"] for line in await desk.log()] == [True] * 3
+    assert (tokens("scripted") - before, tokens("openai")) == (7, 0)
+
+
 async def test_without_a_matching_rule_the_call_says_so(desk: Desk) -> None:
     await desk.script({"match": {"contains": "never"}, "replies": [{"text": "x"}]})
     with pytest.raises(BadRequest, match="no rule of the scripted provider matches"):
@@ -212,8 +242,11 @@ async def test_an_app_without_llm_is_told_what_to_write(desk: Desk) -> None:
         ({"outputFormat": "text", "outputSchema": {}}, "text has no structure"),
         ({"outputSchema": {"type": "nonsense"}}, "outputSchema is not valid"),
         ({"outputSchema": {"$ref": "http://127.0.0.1:1/x"}}, "not a schema within this one"),
+        ({"outputSchema": {"enum": [math.inf]}}, "the outputSchema holds a number that is infinite"),
         ({"outputSchema": NESTED}, "the outputSchema is nested deeper than 64 levels"),
         ({"parameters": {"stop": [["a"]]}}, "the parameter 'stop' must be a text, a number"),
+        ({"parameters": {"temperature": math.inf}}, "the parameter temperature is infinite or no number"),
+        ({"parameters": {"stop": ["a", math.nan]}}, "the parameter stop is infinite or no number"),
         ({"model": "p/"}, "names a provider only"),
     ],
 )
@@ -254,6 +287,7 @@ async def test_one_line_in_the_log_for_a_call_and_no_word_of_it(desk: Desk, fake
         "details": {
             "provider": "p",
             "model": "m",
+            "scripted": False,
             "attempts": 1,
             "inputTokens": 10,
             "outputTokens": 5,

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from asyncio.subprocess import PIPE
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from support.waiting import eventually
 from uhlp_core import keys
 from uhlp_core.store import UNAVAILABLE
 from uhlp_mcp.llm import ledger as ledger_module
-from uhlp_mcp.llm.errors import NotConfigured, OverBudget, TooBusy
+from uhlp_mcp.llm.errors import BadRequest, NotConfigured, OverBudget, TooBusy
 from uhlp_mcp.llm.ledger import Account, Held, Ledger, Limit
 from uhlp_mcp.llm.plan import make_plan
 from uhlp_mcp.llm.prices import cost
@@ -197,11 +198,33 @@ async def test_budgets_of_apps_components_and_users(desk: Desk, fake: FakeLlm, p
 
 @pytest.mark.parametrize("per", ["component", "user"])
 async def test_leaving_the_token_out_frees_from_no_budget(desk: Desk, fake: FakeLlm, per: str) -> None:
-    fake.otherwise = Say(usage=(100, 100))
+    hidden = Caller.of("alpha", "a0")
     await desk.configure(openai(fake.openai, budgets=[{"per": per, "tokens": 250}]))
-    await desk.ask()
-    with pytest.raises(OverBudget, match=f"budget of calls that name no {per}"):
-        await desk.ask()
+    with pytest.raises(BadRequest, match=f"this app has a budget per {per}, and nothing says"):
+        await desk.ask(hidden)
+    assert (fake.seen, await desk.counted()) == ([], {})
+    await desk.configure(openai(fake.openai, budgets=[{"tokens": 250}]))
+    await desk.ask(hidden)
+
+
+async def test_clients_from_outside_share_one_budget_per_component(desk: Desk, fake: FakeLlm) -> None:
+    fake.otherwise = Say(usage=(100, 100))
+    await desk.configure(openai(fake.openai, budgets=[{"per": "component", "tokens": 250}]))
+    await desk.ask(Caller("alpha", "alpha", user="ada"))
+    with pytest.raises(OverBudget, match="budget of clients that call the tool does not cover"):
+        await desk.ask(Caller("alpha", "alpha", user="bob"))
+
+
+async def test_whom_nobody_knows_shares_no_user_s_budget(desk: Desk, fake: FakeLlm) -> None:
+    fake.otherwise = Say(usage=(100, 100))
+    await desk.configure(openai(fake.openai, budgets=[{"per": "user", "tokens": 250}, {"tokens": 650}]))
+    stranger = Caller("alpha", "alpha", "a0", component="c")
+    for _ in range(2):
+        await desk.ask(stranger)
+    await desk.ask(replace(stranger, user="ada"))
+    assert await desk.counted("user|") == {}
+    with pytest.raises(OverBudget, match="the day's budget of the app"):
+        await desk.ask(stranger)
 
 
 async def test_a_preview_spends_the_app_s_budget(desk: Desk, fake: FakeLlm) -> None:

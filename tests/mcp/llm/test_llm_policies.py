@@ -127,7 +127,7 @@ async def test_an_answer_is_redacted_and_never_streamed_before_it_is(desk: Desk,
     )
     parts: list[str] = []
 
-    async def emit(text: str) -> None:
+    async def emit(text: str, *, scripted: bool = False) -> None:
         parts.append(text)
 
     answer = await desk.ask(None, emit)
