@@ -217,7 +217,7 @@ class Platform:
         """Where, of all that was written in this platform's life, a secret stands."""
         if not (self.home / "secrets").is_dir():
             return []
-        return traces((self.home, self.work), [CANARY, *own_secrets(self.home)])
+        return traces((self.home, self.work), [CANARY.encode(), *own_secrets(self.home)])
 
     @property
     def environment(self) -> dict[str, str]:
