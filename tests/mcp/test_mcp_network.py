@@ -20,7 +20,6 @@ from uhlp_mcp.tools import Caller
 from uhlp_state import api_keys
 
 GET = "core.state.getRuntimeValue"
-
 HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
