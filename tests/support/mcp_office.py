@@ -54,7 +54,7 @@ class Office:
         The last word of a secret counts by itself: of `Bearer …`, that is the token.
         """
         given = [value for name, value in os.environ.items() if name.startswith(_IN_ENVIRONMENT)]
-        words = [value.split()[-1] for value in given]
+        words = [word for value in given for word in value.split()[-1:]]
         known = [text.encode() for text in {OPERATOR, API_KEY, *self.shown, *given, *words}]
         own = leaks.own_secrets(self.settings.home.root)
         return [secret for secret in known + own if len(secret) >= leaks.SHORTEST]
