@@ -67,9 +67,10 @@ def last(path: Path, count: int, wanted: Callable[[Fields], bool]) -> tuple[list
     position = 0
     for file in (path.with_name(f"{path.name}.1"), path):
         position = 0
-        if not file.exists():
+        lines = _opened(file)
+        if lines is None:
             continue
-        with file.open("rb") as lines:
+        with lines:
             for raw in lines:
                 if not raw.endswith(b"\n"):
                     break
@@ -82,14 +83,23 @@ def last(path: Path, count: int, wanted: Callable[[Fields], bool]) -> tuple[list
 def follow(path: Path, position: int, wanted: Callable[[Fields], bool]) -> Iterator[Fields]:
     """Every wanted line from `position` on, for ever; goes on in the new file after a rotation."""
     while True:
-        if not path.exists():
+        file = _opened(path)
+        if file is None:
             time.sleep(POLL_SECONDS)
             position = 0
             continue
-        with path.open("rb") as file:
+        with file:
             file.seek(position)
             yield from (fields for raw in _lines_until_replaced(file, path) if wanted(fields := parse(raw)))
         position = 0
+
+
+def _opened(path: Path) -> BinaryIO | None:
+    """None where there is no such file, as in the moment of a rotation."""
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        return None
 
 
 def _lines_until_replaced(file: BinaryIO, path: Path) -> Iterator[bytes]:

@@ -95,9 +95,9 @@ class Endpoint:
             if weight > message_memory.MAX_OF_APP:
                 return refusal(413, "the message has too many lists and objects; send it in several")
             share.hold(weight)
-        return await self.answer(request, body, caller)
+        return await self._answer(request, body, caller)
 
-    async def answer(self, request: web.BaseRequest, body: bytes, caller: Caller) -> web.StreamResponse:
+    async def _answer(self, request: web.BaseRequest, body: bytes, caller: Caller) -> web.StreamResponse:
         """Answer a message that has been read."""
         request_id = request.headers.get("X-Request-ID")
         if request_id is not None and is_request_id(request_id):

@@ -101,6 +101,19 @@ def test_following_goes_on_after_a_rotation_and_loses_no_line(path: Path) -> Non
     follower.expect("one", "two", "three")
 
 
+def test_following_goes_on_where_the_file_is_gone_as_it_is_opened(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_bytes(entry("one"))
+    opened, gone = Path.open, [path.with_name("gone")]
+
+    def just_gone(self: Path, *arguments: Any) -> Any:
+        return opened(gone.pop() if self == path and gone else self, *arguments)
+
+    monkeypatch.setattr(Path, "open", just_gone)
+    Follower(path, len(entry("one"))).expect("one")
+
+
 def test_following_goes_on_after_a_truncation(path: Path) -> None:
     path.write_bytes(entry("one") + entry("two"))
     follower = Follower(path)

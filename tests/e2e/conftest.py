@@ -31,6 +31,18 @@ def platform(isolation: str) -> Iterator[Platform]:
         running.close()
 
 
+@pytest.fixture(scope="module")
+def first(isolation: str) -> Iterator[Platform]:
+    """A platform of the module's own, as the first `make run` leaves it: the examples are served."""
+    running = Platform(settings={"UHLP_ISOLATION": isolation})
+    try:
+        running.start("--json")
+        running.await_examples()
+        yield running
+    finally:
+        running.close()
+
+
 @pytest.fixture
 def fresh_platform(isolation: str) -> Iterator[Callable[..., Platform]]:
     """Makes platforms (not started) that end with the test; keywords are settings (`UHLP_…`)."""

@@ -185,6 +185,19 @@ class Platform:
         except (OSError, KeyError, ValueError):
             return False
 
+    def await_examples(self) -> None:
+        """Wait until every app that the first start makes is served."""
+
+        def are_served() -> bool:
+            return all(
+                self.request("GET", path, app=app).status == status
+                for app, path, status in (
+                    ("hello", "/", 200), ("notes", "/", 200), ("summariser", "/api/summaries", 405),
+                )
+            )  # fmt: skip
+
+        wait_until(are_served, "the examples are pushed")
+
     def stop(self) -> int:
         """Ctrl-C, and the exit code."""
         assert self.process is not None
@@ -204,7 +217,7 @@ class Platform:
         """Where, of all that was written in this platform's life, a secret stands."""
         if not (self.home / "secrets").is_dir():
             return []
-        return traces((self.home, self.work), [CANARY, *own_secrets(self.home)])
+        return traces((self.home, self.work), [CANARY.encode(), *own_secrets(self.home)])
 
     @property
     def environment(self) -> dict[str, str]:

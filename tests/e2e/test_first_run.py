@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
@@ -12,31 +12,6 @@ from e2e.platform_under_test import ON_ONE_BACKEND, Platform
 from support.waiting import wait_until
 
 CHROMIUM = shutil.which("chromium")
-
-
-def await_examples(platform: Platform) -> None:
-    """Wait until every app that the first start makes is served."""
-
-    def are_served() -> bool:
-        return all(
-            platform.request("GET", path, app=app).status == status
-            for app, path, status in (
-                ("hello", "/", 200), ("notes", "/", 200), ("summariser", "/api/summaries", 405),
-            )
-        )  # fmt: skip
-
-    wait_until(are_served, "the examples are pushed")
-
-
-@pytest.fixture(scope="module")
-def first(isolation: str) -> Iterator[Platform]:
-    platform = Platform(settings={"UHLP_ISOLATION": isolation})
-    try:
-        platform.start("--json")
-        await_examples(platform)
-        yield platform
-    finally:
-        platform.close()
 
 
 def test_the_template_greets(first: Platform) -> None:
@@ -161,7 +136,7 @@ def test_a_real_browser_shows_the_notes(first: Platform, by: str) -> None:
 def test_a_second_start_finds_the_examples_and_their_data(fresh_platform: Callable[..., Platform]) -> None:
     platform = fresh_platform()
     platform.start("--json")
-    await_examples(platform)
+    platform.await_examples()
     body = '{"title": "kept", "text": "x"}'
     headers = {"Content-Type": "application/json"}
     assert platform.request("POST", "/api/notes", app="notes", body=body, headers=headers).status == 201

@@ -1,4 +1,4 @@
-"""A running app's tools, used by clients that others wrote: the official SDK's, and the MCP inspector."""
+"""The tools of the example `notes`, used by clients that others wrote: the SDK's, and the MCP inspector."""
 
 import json
 
@@ -7,72 +7,52 @@ import yaml
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
-from e2e.platform_under_test import ON_ONE_BACKEND, Platform, app_files
+from e2e.platform_under_test import ON_ONE_BACKEND, Platform
 from mcp import Client
 from support.node_programs import run
 
 pytestmark = ON_ONE_BACKEND
 
-APP = "counter"
-HANDLER = """
-from uhlp_sdk import ToolError, call_tool, state
-
-def handle(input, context):
-    try:
-        call_tool("core.framework.getConfigValue", {"key": "k", "componentId": "none"})
-    except ToolError as error:
-        return {"count": state.increment("count"), "code": error.code}
-"""
+APP = "notes"
+TOOL = "app.add_note"
+ALIAS = "app__add_note"
 
 
 @pytest.fixture(scope="module")
-def key(platform: Platform) -> str:
-    made = platform.uhlp("key", "--permission", "mcp:core.state.*", "--json").json
-    files = app_files(APP, HANDLER) | {
-        "state/security_config.yaml": yaml.safe_dump({"apiKeys": [made["entry"]]})
-    }
-    platform.create(APP, files)
+def key(first: Platform) -> str:
+    """An API key for the app's own tools, pushed to the example as docs/mcp.md says."""
+    made = first.uhlp("key", "--permission", "mcp", "--json").json
+    clone = first.new_clone(APP)
+    clone.git("pull", "--quiet", "origin", "main")
+    clone.deploy({"state/security_config.yaml": yaml.safe_dump({"apiKeys": [made["entry"]]})})
     return str(made["key"])
 
 
 @pytest.mark.parametrize("mode", ["2026-07-28", "legacy"])
-async def test_the_official_client_reads_what_a_handler_wrote(
-    platform: Platform, key: str, mode: str
-) -> None:
-    counted = platform.answer(APP)
-    assert counted["code"] == "NOT_FOUND"
+async def test_the_official_client_adds_a_note(first: Platform, key: str, mode: str) -> None:
     http = create_mcp_http_client(headers={"Authorization": f"Bearer {key}"})
-    async with (
-        http,
-        Client(
-            streamable_http_client(f"{platform.state['mcp']}/{APP}", http_client=http), mode=mode
-        ) as client,
-    ):
-        names = {tool.name for tool in (await client.list_tools()).tools}
-        assert "core.state.getRuntimeValue" in names
-        assert not [name for name in names if not name.startswith("core.state.")]
-        result = await client.call_tool("core.state.getRuntimeValue", {"key": "count"})
-        assert result.structured_content == {"found": True, "value": counted["count"]}
-        refused = await client.call_tool("core.state.getRuntimeValue", {"key": ""})
+    address = f"{first.state['mcp']}/{APP}"
+    async with http, Client(streamable_http_client(address, http_client=http), mode=mode) as client:
+        assert [tool.name for tool in (await client.list_tools()).tools] == [TOOL]
+        made = (await client.call_tool(TOOL, {"title": "Milk", "text": mode})).structured_content
+        assert made == first.answer(APP, f"/api/notes/{made['id']}")
+        assert (made["title"], made["text"]) == ("Milk", mode)
+        refused = await client.call_tool(TOOL, {"title": ""})
         assert refused.is_error
+        assert refused.content[0].text.startswith("INVALID_ARGUMENTS: ")
 
 
 @pytest.mark.parametrize("era", ["modern", "legacy"])
-def test_the_inspector_lists_and_calls(platform: Platform, key: str, era: str) -> None:
-    count = platform.answer(APP)["count"]
-    at = ["--cli", f"{platform.state['mcp']}/{APP}?names=safe", "--transport", "http", "--protocol-era", era]
+def test_the_inspector_lists_and_adds_a_note(first: Platform, key: str, era: str) -> None:
+    address = f"{first.state['mcp']}/{APP}?names=safe"
+    at = ["--cli", address, "--transport", "http", "--protocol-era", era]
     at += ["--header", f"Authorization: Bearer {key}"]
     listed = run("mcp-inspector", *at, "--method", "tools/list")
     assert listed.returncode == 0, listed.stderr
-    assert "core__state__getRuntimeValue" in [tool["name"] for tool in json.loads(listed.stdout)["tools"]]
-    call = [
-        "--method",
-        "tools/call",
-        "--tool-name",
-        "core__state__getRuntimeValue",
-        "--tool-arg",
-        "key=count",
-    ]
-    called = run("mcp-inspector", *at, *call)
+    assert [tool["name"] for tool in json.loads(listed.stdout)["tools"]] == [ALIAS]
+    arguments = ["--tool-arg", "title=Bread", "--tool-arg", f"text={era}"]
+    called = run("mcp-inspector", *at, "--method", "tools/call", "--tool-name", ALIAS, *arguments)
     assert called.returncode == 0, called.stderr
-    assert json.loads(called.stdout)["structuredContent"] == {"found": True, "value": count}
+    made = json.loads(called.stdout)["structuredContent"]
+    assert made == first.answer(APP, f"/api/notes/{made['id']}")
+    assert (made["title"], made["text"]) == ("Bread", era)

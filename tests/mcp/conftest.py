@@ -1,6 +1,8 @@
 """A running MCP daemon over a real Redis, with instances of two apps."""
 
 import asyncio
+import contextlib
+import logging
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -10,15 +12,15 @@ from typing import Any
 import pytest
 import uvloop
 
-from support.mcp_office import Office
+from support.leaks import traces, traces_in_log, traces_in_redis
+from support.mcp_office import OPERATOR, Office
 from support.private_redis import PrivateRedis
 from support.waiting import eventually
 from uhlp_core import store
 from uhlp_core.settings import Settings
 from uhlp_core.sockets import listen_tcp
+from uhlp_core.store import UNAVAILABLE
 from uhlp_mcp.server import serve
-
-OPERATOR = "operator-of-the-tests"
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -40,7 +42,14 @@ def office_settings() -> dict[str, Any]:
 
 
 @pytest.fixture
-async def office(folder: Path, office_settings: dict[str, Any]) -> AsyncIterator[Office]:
+async def office(
+    folder: Path,
+    office_settings: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> AsyncIterator[Office]:
+    """Nothing that is secret may stand anywhere when it ends."""
+    caplog.set_level(logging.DEBUG)
     server = PrivateRedis(folder)
     server.start()
     settings = Settings(
@@ -66,5 +75,11 @@ async def office(folder: Path, office_settings: dict[str, Any]) -> AsyncIterator
     finally:
         stop.set()
         await daemon
+        secrets = office.secrets()
+        leaked = traces([folder], secrets)
+        leaked += traces_in_log(caplog.get_records("setup") + caplog.get_records("call"), secrets)
+        with contextlib.suppress(*UNAVAILABLE):  # Some tests take it away.
+            leaked += await traces_in_redis(office.redis, secrets)
         await office.redis.aclose()
         server.kill()
+        assert leaked == [], "secrets were written down"

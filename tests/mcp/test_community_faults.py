@@ -12,8 +12,15 @@ from support.community import ask, status
 from support.fault_server import PROGRAM, alive, approve, call, descendants, look, refused, serve
 from support.mcp_office import Office
 from support.waiting import eventually
+from uhlp_core.daemon import cancel
 from uhlp_core.removal import remove_folder
+from uhlp_core.secrets import SecretStore
 from uhlp_mcp.community import session, sessions
+from uhlp_mcp.community.connection import Connections
+from uhlp_mcp.community.pins import Pins
+from uhlp_mcp.community.registrations import Registrations
+from uhlp_mcp.egress import Egress
+from uhlp_mcp.served import Served
 
 
 async def test_a_crash_ends_the_call_and_the_next_one_finds_a_new_server(
@@ -193,6 +200,32 @@ async def test_a_server_that_fills_the_disk_is_ended(office: Office, monkeypatch
     for file in (office.settings.home.mcp_servers / "alpha" / "fault").glob("filler-*"):
         file.unlink()
     await eventually(lambda: works(office), "it starts again")
+
+
+async def test_a_call_that_outlives_its_session_does_not_make_it_good_again(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "SWEEP_SECONDS", 0.01)
+    small = PROGRAM.model_copy(update={"disk_limit": "16M"})
+    await community.serve(office, "fault", {"command": "fault"}, small)
+    served, egress, pins = Served(office.redis), Egress(private_addresses=False), Pins(office.redis)
+    registrations = Registrations(office.redis, served, egress)
+    connections = Connections(SecretStore.of(office.settings), registrations)
+    own = sessions.Sessions(office.settings.home, connections, egress, pins)
+    sweep = asyncio.create_task(own.sweep())
+    try:
+        async with own.session(await served.snapshot("alpha"), "alpha", "fault") as session:
+            await session.call("keep", {})
+            # The result is there and is being checked, as files of the server become too many.
+            (office.settings.home.mcp_servers / "alpha" / "fault" / "more").write_bytes(b"x" * (24 << 20))
+            await eventually(lambda: not session.alive, "it is ended for the room it takes")
+        slot = own.slot("alpha", "fault")
+        assert (slot.state, slot.failures) == ("failed", 1)
+        assert "has 24 MiB of at most 16 MiB" in slot.error
+    finally:
+        await cancel([sweep])
+        await own.close()
+        await pins.close()
 
 
 async def says(office: Office, error: str) -> bool:

@@ -1,7 +1,6 @@
-"""Published servers of others, as docs/community-servers.md configures them: approved, then called."""
+"""Published servers of others, configured by the YAML of docs/community-servers.md: approved, then called."""
 
 import json
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -9,12 +8,11 @@ from aiohttp import web
 from support.community import approve, names, text
 from support.mcp_http_server import answering
 from support.mcp_office import Office
-from support.published_programs import node_server, postgres, python_server
+from support.published_programs import documented_program, documented_server, postgres
 
 
 async def test_time(office: Office) -> None:
-    program = python_server("mcp-server-time")
-    await approve(office, "time", {"command": "time", "args": ["--local-timezone", "UTC"]}, program)
+    await approve(office, "time", documented_server("time"), documented_program("time"))
     assert await names(office) == ["community.time.convert_time", "community.time.get_current_time"]
     given = {"source_timezone": "UTC", "target_timezone": "Asia/Tokyo", "time": "12:00"}
     found = json.loads(await text(office, "time.convert_time", **given))
@@ -24,9 +22,7 @@ async def test_time(office: Office) -> None:
 
 
 async def test_sqlite_keeps_its_database(office: Office) -> None:
-    server = {"command": "sqlite", "args": ["--db-path", "notes.db"]}
-    # It was written for the first version of the SDK.
-    await approve(office, "sqlite", server, python_server("mcp-server-sqlite", "sqlite.lock"))
+    await approve(office, "sqlite", documented_server("sqlite"), documented_program("sqlite"))
     await text(office, "sqlite.create_table", query="CREATE TABLE notes (text TEXT)")
     await text(office, "sqlite.write_query", query="INSERT INTO notes VALUES ('kept')")
     found = await text(office, "sqlite.read_query", query="SELECT text FROM notes")
@@ -35,20 +31,23 @@ async def test_sqlite_keeps_its_database(office: Office) -> None:
 
 
 async def test_fetch(office: Office) -> None:
-    program = python_server("mcp-server-fetch", network=True)
+    documented, program = documented_server("fetch"), documented_program("fetch")
     async with answering(web.Response(text="the page", content_type="text/plain")) as url:
-        options = {"command": "fetch", "args": ["--ignore-robots-txt", "--allow-private-ips"]}
+        await approve(office, "fetch", documented, program)
+        assert "private" in await office.refused("a0", "community.fetch.fetch", url=url)
+        # What the tests can reach is on this machine.
+        options = documented | {"args": ["--allow-private-ips"]}
         await approve(office, "fetch", options, program)
         assert "the page" in await text(office, "fetch.fetch", url=url)
         # Without the operator's word there is no network.
-        shut = python_server("mcp-server-fetch")
+        shut = program.model_copy(update={"network": False})
         await approve(office, "fetch", options, shut)
         assert "Failed to fetch" in await office.refused("a0", "community.fetch.fetch", url=url)
 
 
 async def test_filesystem_has_its_own_folder_and_no_other(office: Office) -> None:
-    server: dict[str, Any] = {"command": "files", "args": ["."], "tools": ["read_*", "write_file", "list_*"]}
-    await approve(office, "files", server, node_server("server-filesystem"))
+    server = documented_server("files") | {"tools": ["read_*", "write_file", "list_*"]}
+    await approve(office, "files", server, documented_program("filesystem"))
     offered = await names(office)
     assert "community.files.write_file" in offered
     assert "community.files.move_file" not in offered
@@ -61,10 +60,10 @@ async def test_filesystem_has_its_own_folder_and_no_other(office: Office) -> Non
 
 
 async def test_postgres(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = node_server("server-postgres", network=True)
+    server, program = documented_server("database.postgres"), documented_program("postgres")
     with postgres() as address:
         monkeypatch.setenv("UHLP_SECRET_ALPHA__DATABASE", address)
-        await approve(office, "database.postgres", {"command": "pg", "args": ["secret:database"]}, program)
+        await approve(office, "database.postgres", server, program)
         assert await names(office) == ["community.database.postgres.query"]
         found = await text(office, "database.postgres.query", sql="SELECT 40 + 2 AS sum")
         assert json.loads(found) == [{"sum": 42}]

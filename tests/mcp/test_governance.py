@@ -1,9 +1,12 @@
 """Policies around every tool call: what is denied, redacted and on record, through a sandbox's own door."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from support.mcp_office import Office, stateless
 from support.waiting import eventually
@@ -81,6 +84,20 @@ async def test_a_result_is_redacted_and_each_decision_is_on_record(office: Offic
         {"event": "tool.call", "action": "DENY", "rule": "limits/no-counting", "redactions": {},
          "tool": "core.state.incrementRuntimeValue", **common},
     ]  # fmt: skip
+
+
+async def test_a_call_that_no_rule_concerns_leaves_no_line_and_every_other_does(office: Office) -> None:
+    await office.call("a0", SET, key="k", value=1)
+    assert not (office.settings.home.app_log("alpha").parent / "audit.log").exists()
+    page = (Path(__file__).parents[2] / "docs" / "policies.md").read_text()
+    recording = re.search(r"# state/policies/record\.yaml\n(.*?)```", page, re.DOTALL)
+    assert recording is not None
+    await govern(office, {"record": yaml.safe_load(recording[1])})
+    (office.settings.home.app_log("alpha").parent / "audit.log").unlink()
+    await office.call("a0", SET, key="k", value=1)
+    assert [(line["event"], line["action"], line["tool"]) for line in audit(office)] == [
+        ("tool.call", "ALLOW", SET)
+    ]
 
 
 @pytest.mark.parametrize("revision", [None, "2025-11-25", "2024-11-05", "2026-07-28"])

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from argon2 import PasswordHasher
 
-from support.mcp_office import Office
+from support.mcp_office import API_KEY, OPERATOR, Office
 from support.waiting import eventually
 from uhlp_core import guess_limit
 from uhlp_core.tokens import Claims, TokenKey
@@ -20,7 +20,6 @@ from uhlp_mcp.tools import Caller
 from uhlp_state import api_keys
 
 GET = "core.state.getRuntimeValue"
-OPERATOR = "operator-of-the-tests"
 HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
@@ -56,25 +55,25 @@ def names(document: Any) -> list[str]:
 
 
 async def test_an_api_key_opens_what_its_permissions_name_in_its_own_app(office: Office) -> None:
-    keys = [key("s3cret", "mcp", f"mcp:{GET}", "mcp:core.framework.*"), key("other", "orders")]
+    keys = [key(API_KEY, "mcp", f"mcp:{GET}", "mcp:core.framework.*"), key("other", "orders")]
     await office.publish("alpha", keys_of_api=keys)
-    status, document, _ = await ask(office, "/alpha", "s3cret")
+    status, document, _ = await ask(office, "/alpha", API_KEY)
     assert (status, names(document)) == (
         200,
         ["core.framework.getConfigValue", "core.framework.logFrameworkMessage", GET],
     )
-    status, document, _ = await ask(office, "/alpha", "", headers={"X-API-Key": "s3cret"})
+    status, document, _ = await ask(office, "/alpha", "", headers={"X-API-Key": API_KEY})
     assert status == 200
     hidden = {"name": "core.state.setRuntimeValue", "arguments": {"key": "k", "value": 1}}
     absent = {"name": "core.state.putRuntimeValue", "arguments": {}}
-    answers = [await ask(office, "/alpha", "s3cret", "tools/call", **call) for call in (hidden, absent)]
+    answers = [await ask(office, "/alpha", API_KEY, "tools/call", **call) for call in (hidden, absent)]
     texts = [answer[1]["error"]["message"].replace(call["name"], "…") for answer, call in zip(
         answers, (hidden, absent), strict=True
     )]  # fmt: skip
     assert texts[0] == texts[1] == f"there is no tool named '…'; did you mean '{GET}'?"
     assert (await ask(office, "/alpha", "other"))[0] == 403
-    assert (await ask(office, "/beta", "s3cret"))[0] == 401
-    assert (await ask(office, "", "s3cret"))[0] == 401
+    assert (await ask(office, "/beta", API_KEY))[0] == 401
+    assert (await ask(office, "", API_KEY))[0] == 401
 
 
 async def test_a_key_or_token_may_ask_for_names_without_dots(office: Office) -> None:
@@ -89,14 +88,14 @@ async def test_a_key_or_token_may_ask_for_names_without_dots(office: Office) -> 
 
 
 async def test_a_change_of_the_configuration_takes_effect_at_once(office: Office) -> None:
-    await office.publish("alpha", keys_of_api=[definition := key("s3cret", "mcp:core.*")])
-    assert {GET, "core.state.setRuntimeValue"} < set(names((await ask(office, "/alpha", "s3cret"))[1]))
+    await office.publish("alpha", keys_of_api=[definition := key(API_KEY, "mcp:core.*")])
+    assert {GET, "core.state.setRuntimeValue"} < set(names((await ask(office, "/alpha", API_KEY))[1]))
     await office.publish("alpha", keys_of_api=[definition | {"permissions": [f"mcp:{GET}"]}])
-    assert names((await ask(office, "/alpha", "s3cret"))[1]) == [GET]
+    assert names((await ask(office, "/alpha", API_KEY))[1]) == [GET]
     await office.publish("alpha", keys_of_api=[definition | {"enabled": False}])
-    assert (await ask(office, "/alpha", "s3cret"))[0] == 401
+    assert (await ask(office, "/alpha", API_KEY))[0] == 401
     await office.publish("alpha")
-    assert (await ask(office, "/alpha", "s3cret"))[0] == 401
+    assert (await ask(office, "/alpha", API_KEY))[0] == 401
 
 
 async def test_a_key_ends_when_its_time_is_over(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,18 +119,18 @@ async def test_a_key_is_hashed_once(office: Office, monkeypatch: pytest.MonkeyPa
     hashed = []
     match = api_keys._match
     monkeypatch.setattr(api_keys, "_match", lambda defined, key: hashed.append(key) or match(defined, key))
-    await office.publish("alpha", keys_of_api=[key("s3cret", "mcp")])
+    await office.publish("alpha", keys_of_api=[key(API_KEY, "mcp")])
     for _ in range(3):
-        assert (await ask(office, "/alpha", "s3cret"))[0] == 200
-    assert hashed == ["s3cret"]
+        assert (await ask(office, "/alpha", API_KEY))[0] == 200
+    assert hashed == [API_KEY]
 
 
 async def test_a_preview_is_opened_by_productions_keys_only(office: Office) -> None:
-    await office.publish("alpha", keys_of_api=[key("s3cret", f"mcp:{GET}")])
+    await office.publish("alpha", keys_of_api=[key(API_KEY, f"mcp:{GET}")])
     await office.publish("alpha@next", keys_of_api=[key("smuggled", "mcp:*")])
-    assert (await ask(office, "/alpha@next", "s3cret"))[0] == 200
+    assert (await ask(office, "/alpha@next", API_KEY))[0] == 200
     assert (await ask(office, "/alpha@next", "smuggled"))[0] == 401
-    assert (await ask(office, "/alpha@none", "s3cret"))[0] == 404
+    assert (await ask(office, "/alpha@none", API_KEY))[0] == 404
 
 
 async def test_signed_tokens_open_their_own_deployment(office: Office) -> None:
@@ -168,7 +167,7 @@ async def test_the_operator_acts_as_any_app_that_is_named(office: Office) -> Non
 
 
 async def test_who_is_not_known_learns_nothing(office: Office) -> None:
-    await office.publish("alpha", keys_of_api=[key("s3cret", "mcp")])
+    await office.publish("alpha", keys_of_api=[key(API_KEY, "mcp")])
     seen = set()
     for path in ("", "/alpha", "/nothing", "/Bad Name"):
         status, document, headers = await ask(office, path)
@@ -225,8 +224,8 @@ async def test_guessing_is_slow(office: Office, monkeypatch: pytest.MonkeyPatch)
 
 async def test_unknown_keys_cannot_pile_up(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_keys, "MAX_WAITING", 0)
-    await office.publish("alpha", keys_of_api=[key("s3cret", "mcp")])
-    assert (await ask(office, "/alpha", "s3cret"))[0] == 429
+    await office.publish("alpha", keys_of_api=[key(API_KEY, "mcp")])
+    assert (await ask(office, "/alpha", API_KEY))[0] == 429
 
 
 async def test_guesses_at_one_apps_keys_keep_out_no_client_of_another(
@@ -241,25 +240,25 @@ async def test_guesses_at_one_apps_keys_keep_out_no_client_of_another(
 
     monkeypatch.setattr(api_keys, "_match", slow)
     for app in ("alpha", "beta"):
-        await office.publish(app, keys_of_api=[key("s3cret", "mcp")])
+        await office.publish(app, keys_of_api=[key(API_KEY, "mcp")])
     guesses = [asyncio.create_task(ask(office, "/alpha", f"guess{number}")) for number in range(20)]
     try:
         done, _ = await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED, timeout=10)
         assert {guess.result()[0] for guess in done} == {429}
         async with asyncio.timeout(10):
-            assert (await ask(office, "/beta", "s3cret"))[0] == 200
+            assert (await ask(office, "/beta", API_KEY))[0] == 200
     finally:
         hold.set()
         await asyncio.gather(*guesses)
 
 
 async def test_without_redis_nobody_is_let_in_by_a_key(office: Office) -> None:
-    await office.publish("alpha", keys_of_api=[key("s3cret", "mcp")])
-    assert (await ask(office, "/alpha", "s3cret"))[0] == 200
+    await office.publish("alpha", keys_of_api=[key(API_KEY, "mcp")])
+    assert (await ask(office, "/alpha", API_KEY))[0] == 200
     office.redis_server.kill()
 
     async def is_refused() -> bool:
-        return (await ask(office, "/alpha", "s3cret"))[0] == 503
+        return (await ask(office, "/alpha", API_KEY))[0] == 503
 
     await eventually(is_refused, "what was known a moment ago no longer counts")
     token = TokenKey.of(office.settings.home).sign(Claims("alpha", "alpha"), 60)
@@ -291,7 +290,7 @@ def test_permissions_become_scopes() -> None:
 
 
 def _request(*headers: bytes, body: bytes = b"") -> bytes:
-    first = (b"POST /mcp/alpha HTTP/1.1", b"Host: localhost", b"X-API-Key: s3cret")
+    first = (b"POST /mcp/alpha HTTP/1.1", b"Host: localhost", f"X-API-Key: {API_KEY}".encode())
     return b"\r\n".join((*first, b"Content-Type: application/json", *headers, b"", body))
 
 
@@ -317,7 +316,7 @@ CHUNKED = b"2e\r\n" + LIST + b"\r\n0\r\n\r\n"
 async def test_a_request_that_can_be_read_in_two_ways_is_refused(
     office: Office, request_bytes: bytes
 ) -> None:
-    await office.publish("alpha", keys_of_api=[key("s3cret", "mcp:*")])
+    await office.publish("alpha", keys_of_api=[key(API_KEY, "mcp:*")])
     host, port = office.url.removeprefix("http://").removesuffix("/mcp").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(request_bytes + b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -344,8 +343,8 @@ async def test_a_request_that_can_be_read_in_two_ways_is_refused(
     ids=["lists", "objects", "parameters", "name", "number", "half a character"],
 )
 async def test_hostile_json_is_answered_soon_and_holds_up_nobody(office: Office, body: bytes) -> None:
-    await office.publish("alpha", keys_of_api=[key("s3cret", "mcp:*")])
-    headers = {"X-API-Key": "s3cret", "Content-Type": "application/json"}
+    await office.publish("alpha", keys_of_api=[key(API_KEY, "mcp:*")])
+    headers = {"X-API-Key": API_KEY, "Content-Type": "application/json"}
     async with (
         asyncio.timeout(20),
         aiohttp.ClientSession() as session,

@@ -2,14 +2,16 @@
 
 import asyncio
 import io
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import orjson
 
+from support import leaks
 from support.private_redis import PrivateRedis
 from support.waiting import eventually
 from uhlp_core import keys, wake
@@ -25,6 +27,14 @@ from uhlp_state.model import (
 )
 from uhlp_state.snapshot import AppSnapshot
 
+OPERATOR = "operator-of-the-tests"
+"""The operator token."""
+
+API_KEY = "key-of-a-client-of-the-tests"
+"""For tests that let a client in with an API key."""
+
+_IN_ENVIRONMENT = ("UHLP_SECRET_", "UHLP_SHARED_SECRET_")
+
 
 @dataclass
 class Office:
@@ -35,6 +45,19 @@ class Office:
     redis_server: PrivateRedis
     url: str
     """Of the door for people's clients, with /mcp."""
+    shown: set[str] = field(default_factory=set)
+    """Credentials that were shown at an instance's door."""
+
+    def secrets(self) -> list[bytes]:
+        """What may stand nowhere: the apps' secrets in the environment, credentials, and the platform's own.
+
+        The last word of a secret counts by itself: of `Bearer …`, that is the token.
+        """
+        given = [value for name, value in os.environ.items() if name.startswith(_IN_ENVIRONMENT)]
+        words = [word for value in given for word in value.split()[-1:]]
+        known = [text.encode() for text in {OPERATOR, API_KEY, *self.shown, *given, *words}]
+        own = leaks.own_secrets(self.settings.home.root)
+        return [secret for secret in known + own if len(secret) >= leaks.SHORTEST]
 
     def door(self, instance: str) -> Path:
         return self.settings.home.sandboxes / instance / "mcp.sock"
@@ -103,6 +126,9 @@ class Office:
             ("Content-Type", "application/json"),
             *(given.items() if isinstance(given, dict) else given),
         ]
+        for name, value in headers:
+            if name in ("Authorization", "X-API-Key"):
+                self.shown.add(value.removeprefix("Bearer "))
         connector = aiohttp.UnixConnector(str(self.door(instance)))
         async with (
             aiohttp.ClientSession(connector=connector) as session,
@@ -114,6 +140,7 @@ class Office:
             ) as response,
         ):
             content = await response.read()
+            assert not any(secret in content for secret in self.secrets()), "an answer tells a secret"
             return response.status, orjson.loads(content) if content else None
 
     async def rpc(self, instance: str, method: str, params: Any = None) -> dict[str, Any]:

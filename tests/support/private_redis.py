@@ -1,5 +1,6 @@
 """A real Redis of a test's own, on a Unix socket in a short folder; it can be killed and started again."""
 
+import itertools
 import subprocess
 from pathlib import Path
 
@@ -8,7 +9,10 @@ from uhlp_cli.redis_server import find_binary
 
 
 class PrivateRedis:
-    """Holds nothing on disk: killing it loses everything, as losing the platform's Redis may."""
+    """Holds nothing on disk: killing it loses everything, as losing the platform's Redis may.
+
+    Dumps its values uncompressed: they are searched for secrets.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "redis.sock"
@@ -19,10 +23,9 @@ class PrivateRedis:
         return f"unix://{self.path}"
 
     def start(self) -> None:
-        self._process = subprocess.Popen(
-            [str(find_binary()), "--port", "0", "--unixsocket", str(self.path), "--save", ""],
-            stdout=subprocess.DEVNULL,
-        )
+        options = {"--port": "0", "--unixsocket": str(self.path), "--save": "", "--rdbcompression": "no"}
+        command = [str(find_binary()), *itertools.chain(*options.items())]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         wait_until(self.path.exists, "Redis listens")
 
     def kill(self) -> None:

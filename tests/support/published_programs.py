@@ -2,7 +2,9 @@
 
 import contextlib
 import hashlib
+import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,9 +14,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
+import yaml
 
 from support import node_programs
 from support.waiting import wait_until
@@ -27,25 +30,22 @@ TESTS = Path(__file__).parent.parent
 SERVERS = TESTS / "mcp" / "community"
 SOPS = TESTS / "core" / "sops.lock"
 NODE = "/usr/bin/node"
+DOCS = TESTS.parent / "docs" / "community-servers.md"
 
 
-def python_server(
-    package: str, lock: str = "requirements.lock", *, network: bool = False
-) -> AllowedMcpServer:
-    """A server of PyPI, as an operator allows it."""
-    folder = _python(SERVERS / lock)
-    return AllowedMcpServer(
-        command=(str(folder / "bin" / "python"), str(folder / "bin" / package)),
-        folders=(str(folder),),
-        network=network,
-    )
+def documented_program(name: str) -> AllowedMcpServer:
+    """What docs/community-servers.md tells an operator to allow, from where tests install it."""
+    given = json.dumps(_documented("allowedMcpServers")[name])
+    for folder, installed in _FOLDERS.items():
+        if f'"{folder}/' in given:
+            given = given.replace(folder, str(installed()))
+    return AllowedMcpServer.model_validate_json(given)
 
 
-def node_server(package: str, *, network: bool = False) -> AllowedMcpServer:
-    """A server of the npm registry, as an operator allows it."""
-    modules = _node() / "node_modules"
-    script = modules / "@modelcontextprotocol" / package / "dist" / "index.js"
-    return AllowedMcpServer(command=(NODE, str(script)), folders=(str(modules),), network=network)
+def documented_server(name: str) -> dict[str, Any]:
+    """What docs/community-servers.md tells an app to declare for one of these programs."""
+    server: dict[str, Any] = _documented("mcpServers")[name]
+    return server
 
 
 def sops() -> Path:
@@ -106,6 +106,22 @@ def _node() -> Path:
     if not Path(NODE).exists():
         missing(f"{NODE} is not installed")
     return _installed(SERVERS / "package-lock.json", lambda folder: node_programs.install(SERVERS, folder))
+
+
+_FOLDERS: dict[str, Callable[[], Path]] = {
+    "/opt/mcp/python": lambda: _python(SERVERS / "requirements.lock"),
+    "/opt/mcp/sqlite": lambda: _python(SERVERS / "sqlite.lock"),  # Its SDK is of another version.
+    "/opt/mcp/node_modules": lambda: _node() / "node_modules",
+}
+"""Where the page has things installed, and what gives the folder where tests have them."""
+
+
+@cache
+def _documented(section: str) -> dict[str, Any]:
+    """The last block of the page that begins with `section`: the first ones are examples of everything."""
+    found = re.findall(rf"^```yaml\n({section}:\n.*?)^```$", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+    servers: dict[str, Any] = yaml.safe_load(found[-1])[section]
+    return servers
 
 
 def _installed(lock: Path, install: Callable[[Path], None]) -> Path:

@@ -120,7 +120,8 @@ class Sessions:
             if not session.alive:
                 slot.failed(str(error))
             raise
-        slot.succeeded()
+        if slot.session is session:  # Else it was ended meanwhile, and why is not over with this call.
+            slot.succeeded()
 
     async def sweep(self) -> None:
         """End what is idle or has too many files, for ever."""

@@ -6,13 +6,12 @@ the suite's.
 
 import base64
 import json
-from typing import Annotated, Any
+from typing import Any
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.prompts.base import UserMessage
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
-    AudioContent,
     ClientCapabilities,
     Completion,
     CreateMessageRequest,
@@ -33,15 +32,13 @@ from mcp.types import (
     UnsubscribeRequestParams,
 )
 from pydantic import BaseModel, Field
+from suite_tools import PNG
 
-PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg=="
-WAV = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAAB9AAACABAAZGF0YQIAAAA="
 MISSING_CAPABILITY = -32021
 
 
 def build() -> MCPServer:
     server = MCPServer("uhlp-conformance", version="1")
-    _content_tools(server)
     _asking_tools(server)
     _changing_tools(server)
     _input_required_tools(server)
@@ -49,41 +46,6 @@ def build() -> MCPServer:
     _prompts(server)
     _sessions(server)
     return server
-
-
-def _content_tools(server: MCPServer) -> None:
-    image = ImageContent(type="image", data=PNG, mime_type="image/png")
-
-    def resource(uri: str, mime: str, text: str) -> EmbeddedResource:
-        return EmbeddedResource(
-            type="resource", resource=TextResourceContents(uri=uri, mime_type=mime, text=text)
-        )
-
-    @server.tool()
-    def test_image_content() -> list[ImageContent]:
-        """An image."""
-        return [image]
-
-    @server.tool()
-    def test_audio_content() -> list[AudioContent]:
-        """A sound."""
-        return [AudioContent(type="audio", data=WAV, mime_type="audio/wav")]
-
-    @server.tool()
-    def test_embedded_resource() -> list[EmbeddedResource]:
-        """A resource inside a result."""
-        return [resource("test://embedded-resource", "text/plain", "This is an embedded resource content.")]
-
-    @server.tool()
-    def test_multiple_content_types() -> list[TextContent | ImageContent | EmbeddedResource]:
-        """Text, image and resource."""
-        text = TextContent(type="text", text="Multiple content types test:")
-        return [text, image, resource("test://mixed", "application/json", '{"test": "data", "value": 123}')]
-
-    @server.tool()
-    def test_headers(region: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Region"})]) -> str:
-        """An argument that clients repeat in a header."""
-        return f"region {region}"
 
 
 class _Person(BaseModel):
