@@ -81,7 +81,7 @@ class ProviderUnavailable(LlmError):
 
 
 class AnswerRefused(ProviderUnavailable):
-    """The provider answers with more than is read, or in a form that is not; it would do so again."""
+    """The provider answers with more than is taken, or in a form that is not; it would do so again."""
 
     retryable = False
     billed = True
