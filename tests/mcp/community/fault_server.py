@@ -96,6 +96,11 @@ def garbage(given: dict[str, Any]) -> dict[str, Any]:
     return told("after it")
 
 
+def spam(given: dict[str, Any]) -> dict[str, Any]:
+    print(given["line"] * given["times"], flush=True)
+    return told("after it")
+
+
 def keep(given: dict[str, Any]) -> dict[str, Any]:
     with open("kept", "a") as file:
         file.write("x")
@@ -142,6 +147,7 @@ DOINGS: dict[str, Any] = {
     "crash": crash,
     "hang": hang,
     "garbage": garbage,
+    "spam": spam,
     "keep": keep,
     "fill": fill,
     "listings": lambda given: told(str(listings)),
