@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import httpx2
 
+from uhlp_mcp.json_values import has_more_values, most_values
 from uhlp_mcp.message_memory import MAX_OF_APP, SMALL_BYTES, MessageMemory, TooMuchAtOnce
 from uhlp_mcp.outbound import ResponseRefused
 
@@ -110,13 +111,13 @@ class Intake:
         """Wait until a message may be read. Raises TooMuch for one that may not."""
         if len(message) > limits.max_bytes:
             raise TooMuch(f"it is larger than {limits.max_bytes} bytes")
-        marks = _marks(message)
-        if marks > limits.max_values and has_more_values(framing.json(message), limits.max_values):
+        values = most_values(message)
+        if values > limits.max_values and has_more_values(framing.json(message), limits.max_values):
             raise TooMuch(f"it has more than {limits.max_values} values")
         now = time.monotonic()
         paid = max(now, self._paid.get(app, now))
         paid += (
-            limits.base_weight + len(message) + limits.value_weight * min(marks, limits.max_values)
+            limits.base_weight + len(message) + limits.value_weight * min(values, limits.max_values)
         ) / RATE
         if len(self._paid) >= MAX_REMEMBERED:
             self._paid = {other: until for other, until in self._paid.items() if until > now}
@@ -155,20 +156,3 @@ class WeighedBody(httpx2.AsyncByteStream):
     async def aclose(self) -> None:
         await self._messages.aclose()
         await self._stream.aclose()
-
-
-def _marks(message: bytes) -> int:
-    """What may begin a value: one less than there can be values, and more where texts hold such marks."""
-    return message.count(b"[") + message.count(b"{") + message.count(b",")
-
-
-def has_more_values(message: bytes, limit: int) -> bool:
-    """Whether a message in JSON, as UTF-8, makes more values than that; looks past the marks within texts.
-
-    Up to the first byte that is no JSON, where parsing ends, it sees texts begin and end as a parser does.
-    """
-    # Without escapes, every quote begins or ends a text. For a mark there are two at most: a key and a value.
-    bare = message.replace(rb"\\", b"").replace(rb"\"", b"")
-    if bare.count(b'"') > 4 * (limit + 1):
-        return True
-    return _marks(b"".join(bare.split(b'"')[::2])) > limit

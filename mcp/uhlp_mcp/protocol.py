@@ -177,8 +177,13 @@ async def call(
     if isinstance(found, Blocks):
         structured = {} if found.structured is None else {"structuredContent": found.structured}
         return {"content": found.content, **structured, "isError": False}
+    try:
+        text = orjson.dumps(found).decode()
+    except TypeError as error:
+        # Such as what nests deeper than is written.
+        return _failed("INVALID_OUTPUT", f"the result of {name} cannot be written as JSON: {error}", None)
     return {
-        "content": [{"type": "text", "text": orjson.dumps(found).decode()}],
+        "content": [{"type": "text", "text": text}],
         "structuredContent": found,
         "isError": False,
     }

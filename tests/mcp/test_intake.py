@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 
 from uhlp_mcp import intake
-from uhlp_mcp.intake import EVENTS, LINES, WHOLE, Framing, Intake, Limits, TooMuch, has_more_values
+from uhlp_mcp.intake import EVENTS, LINES, WHOLE, Framing, Intake, Limits, TooMuch
+from uhlp_mcp.json_values import has_more_values
 from uhlp_mcp.message_memory import MAX_OF_APP
 
 LIMITS = Limits(max_bytes=1000, max_values=10, base_weight=0, value_weight=0)
