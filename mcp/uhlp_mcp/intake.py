@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import httpx2
 
 from uhlp_mcp.json_values import has_more_values, most_values
-from uhlp_mcp.message_memory import MAX_OF_APP, SMALL_BYTES, MessageMemory, TooMuchAtOnce
+from uhlp_mcp.message_memory import MAX_OF_APP, SMALL_BYTES, MessageMemory, Share, TooMuchAtOnce
 from uhlp_mcp.outbound import ResponseRefused
 
 RATE = 16 * 1024 * 1024
@@ -87,12 +87,7 @@ class Intake:
             async for piece in pieces:
                 start, looked = 0, max(0, len(rest) - _OVERLAP)
                 rest += piece
-                try:
-                    share.hold(len(rest) if len(rest) > SMALL_BYTES else 0)
-                except TooMuchAtOnce:
-                    raise TooMuch(
-                        f"messages to the app that are under way take the {MAX_OF_APP} bytes that they may"
-                    ) from None
+                _hold(share, len(rest))
                 if framing.end is not None:
                     for found in framing.end.finditer(rest, looked):
                         message = bytes(rest[start : found.end()])
@@ -100,6 +95,7 @@ class Intake:
                         await self._admit(app, message, framing, limits)
                         yield message
                     del rest[:start]
+                    _hold(share, len(rest))
                 if len(rest) > limits.max_bytes:
                     raise TooMuch(f"it is larger than {limits.max_bytes} bytes")
             if rest:
@@ -112,18 +108,15 @@ class Intake:
         if len(message) > limits.max_bytes:
             raise TooMuch(f"it is larger than {limits.max_bytes} bytes")
         values = most_values(message)
-        if values > limits.max_values and has_more_values(framing.json(message), limits.max_values):
-            raise TooMuch(f"it has more than {limits.max_values} values")
+        weight = limits.base_weight + len(message) + limits.value_weight * min(values, limits.max_values)
         now = time.monotonic()
-        paid = max(now, self._paid.get(app, now))
-        paid += (
-            limits.base_weight + len(message) + limits.value_weight * min(values, limits.max_values)
-        ) / RATE
         if len(self._paid) >= MAX_REMEMBERED:
             self._paid = {other: until for other, until in self._paid.items() if until > now}
-        self._paid[app] = paid
+        paid = self._paid[app] = max(now, self._paid.get(app, now)) + weight / RATE
         if paid - now > BURST_SECONDS:
             await asyncio.sleep(paid - now - BURST_SECONDS)
+        if values > limits.max_values and has_more_values(framing.json(message), limits.max_values):
+            raise TooMuch(f"it has more than {limits.max_values} values")
 
 
 class WeighedBody(httpx2.AsyncByteStream):
@@ -156,3 +149,12 @@ class WeighedBody(httpx2.AsyncByteStream):
     async def aclose(self) -> None:
         await self._messages.aclose()
         await self._stream.aclose()
+
+
+def _hold(share: Share, size: int) -> None:
+    try:
+        share.hold(size if size > SMALL_BYTES else 0)
+    except TooMuchAtOnce:
+        raise TooMuch(
+            f"messages to the app that are under way take the {MAX_OF_APP} bytes that they may"
+        ) from None
