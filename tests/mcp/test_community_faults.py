@@ -92,13 +92,13 @@ async def test_a_message_of_more_values_than_are_read_ends_its_server(office: Of
 
 async def test_what_a_server_prints_holds_up_nobody(office: Office) -> None:
     await approve(office)
-    spam = asyncio.create_task(office.call("a0", "community.fault.spam", line="\n", times=1_000_000))
+    garbage = asyncio.create_task(office.call("a0", "community.fault.garbage", times=200_000))
     for _ in range(30):
         async with asyncio.timeout(1.0):
             assert await office.call("b0", "core.state.getRuntimeValue", key="k") == {"found": False}
         await asyncio.sleep(0.01)
-    assert not spam.done()
-    spam.cancel()
+    assert not garbage.done()
+    garbage.cancel()
 
 
 async def test_a_servers_own_schema_cannot_stop_the_daemon(office: Office) -> None:

@@ -92,12 +92,7 @@ def hang(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def garbage(given: dict[str, Any]) -> dict[str, Any]:
-    print("this is no message\n{}\n[]", flush=True)
-    return told("after it")
-
-
-def spam(given: dict[str, Any]) -> dict[str, Any]:
-    print(given["line"] * given["times"], flush=True)
+    print("this is no message\n{}\n[]\n" * given.get("times", 1), flush=True)
     return told("after it")
 
 
@@ -147,7 +142,6 @@ DOINGS: dict[str, Any] = {
     "crash": crash,
     "hang": hang,
     "garbage": garbage,
-    "spam": spam,
     "keep": keep,
     "fill": fill,
     "listings": lambda given: told(str(listings)),
