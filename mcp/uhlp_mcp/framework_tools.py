@@ -12,7 +12,7 @@ from uhlp_core.errors import NotFound, Unavailable
 from uhlp_core.home import Home
 from uhlp_mcp.schema import ANY, BOOLEAN, of, text
 from uhlp_mcp.served import Served
-from uhlp_mcp.tools import Caller, Tool
+from uhlp_mcp.tools import Caller, InvalidArguments, Tool
 
 MAX_NAME = 256
 """Characters of a configuration key or a component's id."""
@@ -93,7 +93,10 @@ class FrameworkTools:
         }
         if "details" in given:
             line["details"] = given["details"]
-        encoded = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+        try:
+            encoded = orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+        except TypeError:
+            raise InvalidArguments("details: nested deeper than JSON can be written here") from None
         try:
             await asyncio.to_thread(append, self._home.app_log(caller.app), encoded)
         except OSError as error:

@@ -86,7 +86,10 @@ class Outbound:
         if response.headers.get("Content-Encoding", "identity") != "identity":
             response.close()
             raise ResponseRefused("it is compressed, which was not asked for")
-        return httpx2.Response(response.status, headers=response.raw_headers, stream=_Body(response))
+        answer = httpx2.Response(response.status, headers=response.raw_headers, stream=_Body(response))
+        # JSON has no other, and whoever answers could name one that unpacks, or hides what is in a message.
+        answer.encoding = "utf-8"
+        return answer
 
     async def close(self) -> None:
         for session in self._sessions.values():

@@ -188,8 +188,15 @@ async def call(
         structured = {} if found.structured is None else {"structuredContent": found.structured}
         return {"content": found.content, **structured, "isError": False}
     content = found.structured if isinstance(found, ScriptedContent) else found
+    try:
+        text = orjson.dumps(content).decode()
+    except TypeError as error:
+        # Such as what nests deeper than is written.
+        return _failed(
+            UhlpError(f"the result of {name} cannot be written as JSON: {error}", code="INVALID_OUTPUT")
+        )
     return {
-        "content": [{"type": "text", "text": orjson.dumps(content).decode()}],
+        "content": [{"type": "text", "text": text}],
         "structuredContent": content,
         "isError": False,
         **({"_meta": {SCRIPTED_META: True}} if isinstance(found, ScriptedContent) else {}),

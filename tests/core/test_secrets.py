@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import sys
@@ -234,6 +235,33 @@ def test_vault(tmp_path: Path) -> None:
         secrets.resolve("shop", "secret:another")
 
 
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"\x16\x03\x01 nonsense\r\n\r\n", "does not speak HTTP as Vault does .BadStatusLine.; check the"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 70_000 + b"\r\n\r\n", "does not speak HTTP .* .LineTooLong."),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000, "something else than a secret"),
+    ],
+)
+def test_what_is_no_vault_is_a_source_that_is_away(tmp_path: Path, answer: bytes, told: str) -> None:
+    (tmp_path / "token").write_text("hvs.token\n")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        secrets = store(tmp_path, vault_address=url, vault_token_file=tmp_path / "token")
+        with pytest.raises(SecretsUnavailable, match=told):
+            secrets.resolve("shop", "secret:openai")
+        thread.join()
+
+
 @pytest.fixture
 def gpg_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The fingerprint of a key that whoever runs here has."""
@@ -290,3 +318,29 @@ def test_sops_that_fails_tells_no_secret(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(SecretsUnavailable, match="no key could decrypt it") as refused:
         store(tmp_path, secrets_sops_file=file).resolve("shop", "secret:openai")
     assert VALUE not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[]", "it must be a mapping with apps: and shared:"),
+        ("[" * 100_000, "it must be a mapping with apps: and shared:"),
+        ('{"apps": ["shop"]}', "apps: must map each app to its secrets"),
+        ('{"apps": {"shop": null}}', r"apps\.shop: must map names to secrets"),
+        ('{"apps": {"shop": ["openai"]}}', r"apps\.shop: must map names to secrets"),
+        ('{"apps": {"shop": {"openai": {"key": "x"}}}}', r"apps\.shop\.openai: must be one text"),
+        ('{"shared": null}', "shared: must map names to secrets"),
+    ],
+)
+def test_a_sops_file_of_another_shape_says_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, told: str
+) -> None:
+    file = tmp_path / "secrets.enc.yaml"
+    file.write_text(content)
+    program = tmp_path / "bin/sops"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ncat {file}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    with pytest.raises(SecretsUnavailable, match=f"enc.yaml: {told}; mend it with `sops edit`"):
+        store(tmp_path, secrets_sops_file=file).resolve("shop", "secret:openai")

@@ -20,6 +20,7 @@ from uhlp_core.tokens import Claims, TokenKey
 from uhlp_mcp.egress import Egress, EgressRefused
 
 HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+LISTS = b'{"jsonrpc": "2.0", "id": 1, "result": {"lists": [' + b"[]," * 40_000 + b"[]]}}"
 SECRET = "Bearer s3cret-of-the-tests"
 
 
@@ -87,7 +88,17 @@ async def test_where_nobody_may_be_called_nobody_is() -> None:
         (web.Response(status=500, text=SECRET), "cannot be used"),
         (web.Response(text=SECRET * 9, content_type="application/json"), "no message of the protocol"),
         (web.Response(text=f"data: {SECRET * 9}\n\n", content_type="text/event-stream"), "cannot be used"),
-        (web.Response(body=b"x" * (5 << 20), content_type="application/json"), "cannot be used"),
+        (web.Response(body=b"x" * (5 << 20), content_type="application/json"), "larger than 4194304 bytes"),
+        (web.Response(body=LISTS, content_type="application/json"), "more than 65536 values"),
+        (web.Response(body=LISTS, content_type="application/json", status=400), "more than 65536 values"),
+        (web.Response(body=b"data: " + LISTS + b"\n\n", content_type="text/event-stream"), "SSE stream"),
+        # Taken for a message by who reads it, whatever else its type says.
+        (
+            web.Response(
+                body=b"x\n\n" * (2 << 20), headers={"Content-Type": "application/json; x=text/event-stream"}
+            ),
+            "larger than 4194304 bytes",
+        ),
     ],
 )
 async def test_what_is_no_server_is_no_session(

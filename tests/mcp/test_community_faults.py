@@ -77,7 +77,7 @@ async def test_answers_that_are_too_long_or_wrong_end_in_an_error(office: Office
     assert (await refused(office, "wrong")).startswith("INVALID_OUTPUT: ")
     told = await refused(office, "huge")
     assert told.startswith("MCP_SERVER_ENDED")
-    assert "a line of more than 4194304 bytes" in told
+    assert "it is larger than 4194304 bytes" in told
 
 
 async def test_more_blocks_than_anybody_reads_are_refused(office: Office) -> None:
@@ -87,6 +87,26 @@ async def test_more_blocks_than_anybody_reads_are_refused(office: Office) -> Non
         "it gave 20000 blocks of content, and at most 1000 are taken"
     )
     assert await call(office, "echo", text="x") == "x"
+
+
+async def test_a_message_of_more_values_than_are_read_ends_its_server(office: Office) -> None:
+    """Reading one of 4 MiB took a second and 500 MiB, before anybody looked at what is in it."""
+    await approve(office)
+    text = '[{"a": "\\"}, ' * 40_000
+    assert await call(office, "echo", text=text) == text
+    told = await refused(office, "structured", content={"lists": [[]] * 40_000})
+    assert told.startswith("MCP_SERVER_ENDED")
+    assert "a line on its standard output that is not read: it has more than 65536 values" in told
+
+
+async def test_what_a_server_prints_holds_up_nobody(office: Office) -> None:
+    await approve(office)
+    garbage = asyncio.create_task(office.call("a0", "community.fault.garbage", times=200_000))
+    for _ in range(30):
+        async with asyncio.timeout(10.0):
+            assert await office.call("b0", "core.state.getRuntimeValue", key="k") == {"found": False}
+    assert not garbage.done(), "so many lines take a minute and more, at the rate that an app has"
+    garbage.cancel()
 
 
 async def test_a_servers_own_schema_cannot_stop_the_daemon(

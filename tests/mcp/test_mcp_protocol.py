@@ -59,6 +59,24 @@ async def test_a_result_that_is_no_json_is_a_clear_error() -> None:
     }
 
 
+async def test_a_result_nested_deeper_than_is_written_is_an_error_with_a_code() -> None:
+    nested: list[Any] = []
+    for _ in range(300):
+        nested = [nested]
+
+    async def handler(caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+        return {"value": nested}
+
+    tool = Tool("app.deep", "Nests.", of({}), None, handler)
+    answer = await called(Toolbox.of([tool]), tool)
+    result = orjson.loads(answer.body)["result"]
+    assert result["isError"] is True
+    assert result["_meta"] == {"uhlp/error": {"code": "INVALID_OUTPUT"}}
+    assert result["content"][0]["text"] == (
+        "INVALID_OUTPUT: the result of app.deep cannot be written as JSON: Recursion limit reached"
+    )
+
+
 async def test_the_stateless_revision_is_discovered(office: Office) -> None:
     status, document = await office.post("a0", **stateless("server/discover"))
     assert status == 200

@@ -124,6 +124,22 @@ async def test_arguments_are_checked(office: Office, tool: str, arguments: dict[
     assert (await office.refused("a0", tool, **arguments)).startswith("INVALID_ARGUMENTS: ")
 
 
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("core.framework.logFrameworkMessage", '{"level": "info", "message": "x", "details": {"a": NESTED}}'),
+        ("core.state.setRuntimeValue", '{"key": "k", "value": NESTED}'),
+    ],
+)
+async def test_arguments_nested_deeper_than_is_written_are_refused(
+    office: Office, tool: str, arguments: str
+) -> None:
+    given = arguments.replace("NESTED", "[" * 300 + "]" * 300)
+    call = f'{{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {{"name": "{tool}", "arguments":'
+    _, answer = await office.post("a0", f"{call} {given}}}}}".encode())
+    assert answer["result"]["content"][0]["text"].startswith("INVALID_")
+
+
 async def test_adding_to_what_is_no_number_is_told(office: Office) -> None:
     await office.call("a0", "core.state.setRuntimeValue", key="k", value="text")
     assert (await office.refused("a0", "core.state.incrementRuntimeValue", key="k")).startswith(

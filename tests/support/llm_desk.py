@@ -4,8 +4,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
+import pytest
 import yaml
 
+from support.fake_llm import FakeLlm
 from uhlp_cli.new_app import create_app
 from uhlp_core import keys
 from uhlp_core.secrets import SecretMissing
@@ -13,6 +15,7 @@ from uhlp_core.settings import Settings
 from uhlp_mcp.checker import Checker
 from uhlp_mcp.egress import Egress
 from uhlp_mcp.governance import Governance
+from uhlp_mcp.llm.errors import LlmError
 from uhlp_mcp.llm.ledger import today
 from uhlp_mcp.llm.tool import LlmTools
 from uhlp_mcp.served import Served
@@ -124,6 +127,19 @@ def openai(url: str, **more: Any) -> dict[str, Any]:
 def anthropic(url: str, **more: Any) -> dict[str, Any]:
     """An `llm` with one provider that speaks Anthropic's protocol."""
     return _one({"type": "anthropic", "baseUrl": url}, more)
+
+
+def at(kind: Any, fake: FakeLlm, **more: Any) -> dict[str, Any]:
+    """An `llm` with one provider, `openai` or `anthropic`, that is the fake one."""
+    config: dict[str, Any] = kind(fake.openai if kind is openai else fake.url, **more)
+    return config
+
+
+async def failing(desk: Desk, emit: Emit | None = None, **arguments: Any) -> LlmError:
+    """How a call of the tool fails."""
+    with pytest.raises(LlmError) as caught:
+        await desk.ask(None, emit, **arguments)
+    return caught.value
 
 
 def _one(provider: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:

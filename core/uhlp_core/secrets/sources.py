@@ -3,6 +3,7 @@
 Each has one place for an app's own secret and another for one that all apps may use. Calls block.
 """
 
+import http.client
 import json
 import os
 import subprocess
@@ -107,15 +108,28 @@ class Sops:
             raise SecretsUnavailable(f"sops cannot decrypt {self._file}: {told[0][:200]}")
         try:
             content = json.loads(done.stdout)
-            if not isinstance(content, dict) or not all(
-                isinstance(content.get(part, {}), dict) for part in ("apps", "shared")
-            ):
-                raise ValueError
-        except ValueError:
-            raise SecretsUnavailable(
-                f"{self._file} holds something else than apps: and shared: with secrets by name"
-            ) from None
-        return content
+        except (ValueError, RecursionError):
+            content = None
+        if wrong := _wrong(content):
+            raise SecretsUnavailable(f"{self._file}: {wrong}; mend it with `sops edit`")
+        found: dict[str, Any] = content
+        return found
+
+
+def _wrong(content: object) -> str:
+    """What in a SOPS file has not the shape that Sops names; empty if all has. Tells no value."""
+    if not isinstance(content, dict):
+        return "it must be a mapping with apps: and shared:"
+    apps, shared = content.get("apps", {}), content.get("shared", {})
+    if not isinstance(apps, dict):
+        return "apps: must map each app to its secrets"
+    for place, names in {"shared": shared, **{f"apps.{app}": names for app, names in apps.items()}}.items():
+        if not isinstance(names, dict):
+            return f"{place}: must map names to secrets"
+        for name, value in names.items():
+            if isinstance(value, dict | list):
+                return f"{place}.{name}: must be one text"
+    return ""
 
 
 class Vault:
@@ -149,7 +163,13 @@ class Vault:
             raise SecretsUnavailable(f"Vault answered {error.code} for {url}{hint}") from None
         except OSError as error:
             raise SecretsUnavailable(f"Vault cannot be reached for {url}: {error}") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except http.client.HTTPException as error:
+            # Not its text, which repeats what the server sent.
+            raise SecretsUnavailable(
+                f"what answers for {url} does not speak HTTP as Vault does ({type(error).__name__}); "
+                "check the setting vault_address"
+            ) from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise SecretsUnavailable(f"{url} answered something else than a secret of version 2") from None
         return None if found is None else str(found)
 

@@ -15,12 +15,14 @@ from uhlp_core.secrets import SecretStore
 from uhlp_mcp.community.errors import ServerUnavailable
 from uhlp_mcp.community.registrations import Registrations
 from uhlp_mcp.community.spellings import spellings
+from uhlp_mcp.intake import Limits
 from uhlp_state.model import AllowedMcpServer, McpServer
 from uhlp_state.model.mcp_servers import SECRET
 from uhlp_state.snapshot import AppSnapshot
 
-MAX_ANSWER_BYTES = 4 * 1024 * 1024
-"""Of one message from a server: as much as our own door takes."""
+MESSAGE = Limits(4 * 1024 * 1024, max_values=65_536, base_weight=8192, value_weight=64)
+"""Of one message from a server: as many bytes as our own door takes, and values that are read in some 50 ms.
+Two thousand small ones a second are more than any server has to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,11 @@ class Connection:
     headers: Mapping[str, str] = field(repr=False)
     secrets: tuple[str, ...] = field(repr=False)
     """All ways to write the secrets that it is given, the longest first."""
+
+    @property
+    def app(self) -> str:
+        """Whose server it is."""
+        return Deployment.parse(self.deployment).app
 
     @property
     def label(self) -> str:

@@ -2,20 +2,19 @@
 
 import httpx2
 
-from uhlp_core.ids import Deployment
-from uhlp_mcp.community.connection import MAX_ANSWER_BYTES, Connection
+from uhlp_mcp.community.connection import MESSAGE, Connection
 from uhlp_mcp.egress import Egress
-from uhlp_mcp.outbound import CONNECT_SECONDS, Bounded, Outbound
+from uhlp_mcp.intake import EVENTS, WHOLE, Intake, WeighedBody
+from uhlp_mcp.outbound import CONNECT_SECONDS, Outbound
 
 _OF_HTTP = frozenset({"host", "connection", "content-length", "transfer-encoding", "accept-encoding"})
 """Headers that are not the SDK's to choose."""
 
 
-def client(connection: Connection, egress: Egress) -> httpx2.AsyncClient:
+def client(connection: Connection, egress: Egress, intake: Intake) -> httpx2.AsyncClient:
     """A client for one server. Its headers go with every request, and to nobody else."""
-    app = Deployment.parse(connection.deployment).app
     return httpx2.AsyncClient(
-        transport=_Transport(Outbound(egress), app, connection.seconds + CONNECT_SECONDS),
+        transport=_Transport(Outbound(egress), intake, connection.app, connection.seconds + CONNECT_SECONDS),
         headers=dict(connection.headers),
         timeout=None,
         trust_env=False,
@@ -23,8 +22,9 @@ def client(connection: Connection, egress: Egress) -> httpx2.AsyncClient:
 
 
 class _Transport(httpx2.AsyncBaseTransport):
-    def __init__(self, outbound: Outbound, app: str, read_seconds: float) -> None:
+    def __init__(self, outbound: Outbound, intake: Intake, app: str, read_seconds: float) -> None:
         self._outbound = outbound
+        self._intake = intake
         self._app = app
         self._read_seconds = read_seconds
 
@@ -34,9 +34,10 @@ class _Transport(httpx2.AsyncBaseTransport):
         if response.is_redirect:
             await response.aclose()
             raise httpx2.RequestError("it answered with a redirect, and none is followed")
-        if "text/event-stream" not in response.headers.get("Content-Type", ""):
-            # Of streams, the SDK bounds each event.
-            response.stream = Bounded(response.stream, MAX_ANSWER_BYTES)
+        # As the SDK tells streams: what it took for a message must not have been weighed as events.
+        kind = response.headers.get("Content-Type", "").strip().lower()
+        framing = EVENTS if kind.startswith("text/event-stream") else WHOLE
+        response.stream = WeighedBody(self._intake, self._app, response.stream, framing, MESSAGE)
         return response
 
     async def aclose(self) -> None:

@@ -20,6 +20,7 @@ from uhlp_mcp.community.connection import Connection
 from uhlp_mcp.community.errors import ServerFailed, ServerUnavailable
 from uhlp_mcp.community.stdio import StdioTransport
 from uhlp_mcp.egress import Egress
+from uhlp_mcp.intake import Intake
 from uhlp_policies.chain import mapped
 from uhlp_state.model import PinnedTool, ToolAnnotations
 
@@ -52,7 +53,9 @@ logging.getLogger("mcp").setLevel(logging.CRITICAL)
 class Session:
     """Talks to one server until it ends, or is closed."""
 
-    def __init__(self, connection: Connection, folder: Path, hidden: Path, egress: Egress) -> None:
+    def __init__(
+        self, connection: Connection, folder: Path, hidden: Path, egress: Egress, intake: Intake
+    ) -> None:
         self.connection = connection
         self.version = connection.version()
         self.tools: Mapping[str, PinnedTool] = {}
@@ -64,6 +67,7 @@ class Session:
         self._folder = folder
         self._hidden = hidden
         self._egress = egress
+        self._intake = intake
         self._client: Client | None = None
         self._stdio: StdioTransport | None = None
         self._changed = asyncio.Event()
@@ -229,7 +233,7 @@ class Session:
 
     def _transport(self) -> "AbstractAsyncContextManager[TransportStreams]":
         if self.connection.program is not None:
-            self._stdio = StdioTransport(self.connection, self._folder, self._hidden)
+            self._stdio = StdioTransport(self.connection, self._folder, self._hidden, self._intake)
             return self._stdio
         return self._http()
 
@@ -240,7 +244,7 @@ class Session:
         from uhlp_mcp.community.http_client import client as http_client
 
         async with (
-            http_client(self.connection, self._egress) as client,
+            http_client(self.connection, self._egress, self._intake) as client,
             streamable_http_client(self.connection.url, http_client=client) as streams,
         ):
             yield streams

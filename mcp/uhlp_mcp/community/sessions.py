@@ -22,6 +22,7 @@ from uhlp_mcp.community.errors import ServerUnavailable
 from uhlp_mcp.community.pins import Pins
 from uhlp_mcp.community.session import Session
 from uhlp_mcp.egress import Egress
+from uhlp_mcp.intake import Intake
 from uhlp_state.snapshot import AppSnapshot
 
 IDLE_SECONDS = 300.0
@@ -95,6 +96,7 @@ class Sessions:
         self._pins = pins
         self._connections = connections
         self._egress = egress
+        self._intake = Intake()
         self._slots: dict[tuple[str, str], Slot] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -192,12 +194,12 @@ class Sessions:
             for (deployment, _), one in self._slots.items()
             if one.session is not None or one.lock.locked()
         ]
-        app = Deployment.parse(connection.deployment).app
+        app = connection.app
         if taken.count(app) > MAX_OF_APP:
             raise ServerUnavailable(f"{app} has {MAX_OF_APP} MCP servers in use already; try again", 10.0)
         if len(taken) > MAX_SESSIONS:
             raise ServerUnavailable(f"{MAX_SESSIONS} MCP servers are in use already; try again", 10.0)
-        session = Session(connection, self._folder(connection), self._home.root, self._egress)
+        session = Session(connection, self._folder(connection), self._home.root, self._egress, self._intake)
         try:
             if why := await self._too_much(connection):
                 raise ServerUnavailable(why)

@@ -5,13 +5,15 @@ import contextlib
 import hashlib
 import logging
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from uhlp_mcp.commands.program import open_program
 from uhlp_mcp.commands.shut_in import Confinement, start, told
-from uhlp_mcp.community.connection import MAX_ANSWER_BYTES, Connection
+from uhlp_mcp.community.connection import MESSAGE, Connection
+from uhlp_mcp.intake import LINES, Intake, TooMuch
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -28,6 +30,9 @@ MAX_OPEN_FILES = 256
 
 ADDRESS_SPACE = 1 << 40
 """Node.js and its like reserve tens of gigabytes that they never touch."""
+
+READ_BYTES = 64 * 1024
+"""Of its standard output at a time; the stream holds twice as much before it stops reading."""
 
 STDERR_BYTES = 4096
 """What is kept of what it says beside the protocol: for the reason why it ended."""
@@ -50,9 +55,10 @@ def user_of(deployment: str, server: str) -> int:
 class StdioTransport:
     """One run of the program, as a transport of the SDK's client."""
 
-    def __init__(self, connection: Connection, folder: Path, hidden: Path) -> None:
+    def __init__(self, connection: Connection, folder: Path, hidden: Path, intake: Intake) -> None:
         """`folder` is the server's own and stays; `hidden` is the platform's home."""
         self._connection = connection
+        self._intake = intake
         self._folder = folder
         self._hidden = hidden
         self._said = bytearray()
@@ -143,7 +149,7 @@ class StdioTransport:
                 program,
                 [*command, *self._connection.arguments],
                 confinement,
-                line_bytes=MAX_ANSWER_BYTES,
+                line_bytes=READ_BYTES,
             )
         finally:
             os.close(program)
@@ -160,22 +166,25 @@ class StdioTransport:
 
         assert process.stdout is not None
         async with incoming:
+            told = False
+            lines = self._intake.messages(self._connection.app, _pieces(process.stdout), LINES, MESSAGE)
             try:
-                while line := await process.stdout.readline():
+                async for line in lines:
                     try:
                         message = jsonrpc_message_adapter.validate_json(line, by_name=False)
                     except ValueError:
-                        # Not told further: what it prints may be anything.
-                        _log.info("%s printed a line that is no message", self._connection.label)
+                        # Not told further, nor more than once: what it prints may be anything.
+                        if not told:
+                            _log.info("%s printed a line that is no message", self._connection.label)
+                        told = True
                         continue
                     await incoming.send(SessionMessage(message))
-            except ValueError:
-                self._said += (
-                    f"\na line of more than {MAX_ANSWER_BYTES} bytes on its standard output".encode()
-                )
+            except TooMuch as error:
+                self._said += f"\na line on its standard output that is not read: {error}".encode()
             except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
                 pass
             finally:
+                await lines.aclose()
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
@@ -198,3 +207,8 @@ class StdioTransport:
         assert process.stderr is not None
         while chunk := await process.stderr.read(STDERR_BYTES):
             self._said = (self._said + chunk)[-STDERR_BYTES:]
+
+
+async def _pieces(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while piece := await stream.read(READ_BYTES):
+        yield piece

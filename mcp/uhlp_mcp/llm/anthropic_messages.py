@@ -5,12 +5,11 @@ from typing import Any
 
 import anthropic
 import httpx2
-from anthropic.types import Message, RawMessageStreamEvent
 
 from uhlp_mcp.llm.errors import ProviderUnavailable, Refused
 from uhlp_mcp.llm.gathering import Gathered
 from uhlp_mcp.llm.provider import Completion, Request, counted
-from uhlp_mcp.llm.sdk_provider import UNUSED_KEY, SdkProvider
+from uhlp_mcp.llm.sdk_provider import UNUSED_KEY, SdkProvider, parsed
 from uhlp_mcp.llm.sdk_requests import OPTIONS, DirectRequests
 from uhlp_mcp.llm.strict_schema import strict_form
 from uhlp_mcp.llm.wire import Wire
@@ -28,6 +27,10 @@ of which newer models take fewer: the API knows which model takes what."""
 _PARAMETERS = frozenset({"temperature", "top_p", "top_k"})
 _FINISH_REASONS = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length"}
 """In the words of the other providers; what is not listed keeps its name."""
+
+
+_UNPARSED: type[anthropic.AsyncStream[Any]] = anthropic.AsyncStream[object]
+"""As with OpenAI's."""
 
 
 class _Client(DirectRequests, anthropic.AsyncAnthropic):
@@ -55,7 +58,7 @@ class AnthropicMessages(SdkProvider):
         response = await self._client.post(
             self._url, cast_to=httpx2.Response, body=self._body(request), options=OPTIONS
         )
-        answer = response.json()
+        answer = parsed(response)
         gathered = Gathered(None)
         for block in answer["content"]:
             if block.get("type") == "text":
@@ -75,20 +78,21 @@ class AnthropicMessages(SdkProvider):
         output_tokens: object = None
         async with await self._client.post(
             self._url,
-            cast_to=Message,
+            cast_to=object,
             body={**self._body(request), "stream": True},
             stream=True,
-            stream_cls=anthropic.AsyncStream[RawMessageStreamEvent],
+            stream_cls=_UNPARSED,
             options=OPTIONS,
         ) as stream:
             async for event in stream:
-                if event.type == "message_start":
-                    input_tokens = event.message.usage.input_tokens
-                elif event.type == "content_block_delta" and event.delta.type == "text_delta":
-                    await gathered.add(event.delta.text)
-                elif event.type == "message_delta":
-                    finish = event.delta.stop_reason or finish
-                    output_tokens = event.usage.output_tokens
+                kind = event["type"]
+                if kind == "message_start":
+                    input_tokens = event["message"]["usage"].get("input_tokens")
+                elif kind == "content_block_delta" and event["delta"]["type"] == "text_delta":
+                    await gathered.add(event["delta"]["text"])
+                elif kind == "message_delta":
+                    finish = event["delta"].get("stop_reason") or finish
+                    output_tokens = event["usage"].get("output_tokens")
         if finish is None:
             raise ProviderUnavailable("the stream broke off before the answer was whole", billed=True)
         return _completion(request, gathered.text, finish, input_tokens, output_tokens)

@@ -80,6 +80,13 @@ class ProviderUnavailable(LlmError):
     next_model = True
 
 
+class AnswerRefused(ProviderUnavailable):
+    """The provider answers with more than is taken, or in a form that is not; it would do so again."""
+
+    retryable = False
+    billed = True
+
+
 class BadRequest(LlmError):
     """The call itself is wrong."""
 

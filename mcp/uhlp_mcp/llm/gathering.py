@@ -1,6 +1,6 @@
 """Puts an answer together from its pieces, within bounds, and tells them on."""
 
-from uhlp_mcp.llm.errors import ProviderUnavailable
+from uhlp_mcp.llm.errors import AnswerRefused
 from uhlp_mcp.llm.provider import MAX_COMPLETION_BYTES
 from uhlp_mcp.tools import Emit
 
@@ -14,13 +14,11 @@ class Gathered:
         self._size = 0
 
     async def add(self, piece: str) -> None:
-        """Take one piece. Raises ProviderUnavailable when the answer grows too large."""
+        """Take one piece. Raises AnswerRefused when the answer grows too large."""
         encoded = piece.encode(errors="replace")
         self._size += len(encoded)
         if self._size > MAX_COMPLETION_BYTES:
-            raise ProviderUnavailable(
-                f"the answer is larger than {MAX_COMPLETION_BYTES} bytes; ask for less", billed=True
-            )
+            raise AnswerRefused(f"the answer is larger than {MAX_COMPLETION_BYTES} bytes; ask for less")
         # JSON can spell half a surrogate pair, which is no text and cannot be sent on.
         text = encoded.decode()
         self._pieces.append(text)

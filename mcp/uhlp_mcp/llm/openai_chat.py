@@ -6,12 +6,11 @@ from urllib.parse import urlsplit
 
 import httpx2
 import openai
-from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from uhlp_mcp.llm.errors import ProviderUnavailable, Refused
 from uhlp_mcp.llm.gathering import Gathered
 from uhlp_mcp.llm.provider import Completion, Request, counted
-from uhlp_mcp.llm.sdk_provider import UNUSED_KEY, SdkProvider
+from uhlp_mcp.llm.sdk_provider import UNUSED_KEY, SdkProvider, parsed
 from uhlp_mcp.llm.sdk_requests import OPTIONS, DirectRequests
 from uhlp_mcp.llm.strict_schema import strict_form
 from uhlp_mcp.llm.wire import Wire
@@ -30,6 +29,10 @@ that ours never holds, which takes as long as all the rest of the SDK."""
 _PARAMETERS = frozenset(
     {"temperature", "top_p", "stop", "seed", "presence_penalty", "frequency_penalty", "reasoning_effort"}
 )
+
+
+_UNPARSED: type[openai.AsyncStream[Any]] = openai.AsyncStream[object]
+"""Of models it would make one for each part of an event, which takes many times as long as parsing it."""
 
 
 class _Client(DirectRequests, openai.AsyncOpenAI):
@@ -60,7 +63,7 @@ class OpenAiChat(SdkProvider):
         response = await self._client.post(
             self._url, cast_to=httpx2.Response, body=self._body(request), options=OPTIONS
         )
-        answer = response.json()
+        answer = parsed(response)
         [choice, *_] = answer["choices"]
         message, finish = choice["message"], choice.get("finish_reason")
         _check_refusal(message.get("refusal"), finish)
@@ -72,23 +75,25 @@ class OpenAiChat(SdkProvider):
         )
 
     async def _streamed(self, request: Request, emit: Emit) -> Completion:
-        gathered, finish, usage, refusal = Gathered(emit), None, None, ""
+        gathered, finish, refusal = Gathered(emit), None, ""
+        usage: dict[str, Any] = {}
         body = {**self._body(request), "stream": True, "stream_options": {"include_usage": True}}
         async with await self._client.post(
             self._url,
-            cast_to=ChatCompletion,
+            cast_to=object,
             body=body,
             stream=True,
-            stream_cls=openai.AsyncStream[ChatCompletionChunk],
+            stream_cls=_UNPARSED,
             options=OPTIONS,
         ) as stream:
             async for chunk in stream:
-                usage = chunk.usage or usage
-                if chunk.choices:
-                    choice = chunk.choices[0]
-                    finish = choice.finish_reason or finish
-                    refusal += choice.delta.refusal or ""
-                    await gathered.add(choice.delta.content or "")
+                usage = chunk.get("usage") or usage
+                if choices := chunk.get("choices"):
+                    choice = choices[0]
+                    finish = choice.get("finish_reason") or finish
+                    delta = choice.get("delta") or {}
+                    refusal += delta.get("refusal") or ""
+                    await gathered.add(delta.get("content") or "")
         if finish is None:
             raise ProviderUnavailable("the stream broke off before the answer was whole", billed=True)
         _check_refusal(refusal, finish)
@@ -96,8 +101,8 @@ class OpenAiChat(SdkProvider):
             request,
             gathered.text,
             finish,
-            getattr(usage, "prompt_tokens", None),
-            getattr(usage, "completion_tokens", None),
+            usage.get("prompt_tokens"),
+            usage.get("completion_tokens"),
         )
 
     def _body(self, request: Request) -> dict[str, Any]:

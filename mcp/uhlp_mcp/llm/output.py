@@ -5,6 +5,7 @@ run in `check_process`, which can be ended.
 """
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 from xml.parsers import expat
@@ -15,6 +16,7 @@ from jsonschema.exceptions import best_match
 from jsonschema.protocols import Validator
 from referencing import Registry
 
+from uhlp_mcp.json_values import has_more_values
 from uhlp_state.yaml_source import parse_yaml
 
 FORMATS = ("text", "json", "yaml", "xml")
@@ -25,8 +27,11 @@ MAX_ERRORS = 5
 MAX_ERROR = 300
 """Characters of one error, which may quote the answer."""
 
-MAX_XML_DEPTH = 64
-"""Of nesting, as for YAML: it keeps every later walk far from the recursion limit."""
+MAX_DEPTH = 64
+"""Of nesting, as for YAML: it keeps later walks, and writing it as JSON, far from the recursion limit."""
+
+MAX_VALUES = 65_536
+"""Of JSON: more than models write, and few enough to be parsed in this process."""
 
 _FENCE = re.compile(r"```[A-Za-z]*[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
 
@@ -51,10 +56,7 @@ def parse(text: str, form: str) -> Any:
     fenced = _FENCE.fullmatch(text.strip())
     bare = fenced[1] if fenced else text.strip()
     if form == "json":
-        try:
-            return orjson.loads(bare)
-        except orjson.JSONDecodeError as error:
-            raise Malformed(f"not JSON: line {error.lineno}, column {error.colno}: {error.msg}") from None
+        return _json(bare)
     if form == "yaml":
         parsed = parse_yaml(bare.encode(errors="replace"))
         if parsed.value is None:
@@ -62,6 +64,27 @@ def parse(text: str, form: str) -> Any:
             raise Malformed(f"not YAML: line {first.line}, column {first.column}: {first.message}")
         return parsed.value.value
     return _XmlReader().read(bare)
+
+
+def _json(text: str) -> Any:
+    if has_more_values(text.encode(errors="replace"), MAX_VALUES):
+        raise Malformed(f"JSON of more than {MAX_VALUES} values")
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"not JSON: line {error.lineno}, column {error.colno}: {error.msg}") from None
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [inner for outer in level for inner in _inner(outer)]
+        if not level:
+            return value
+    raise Malformed(f"JSON nested deeper than {MAX_DEPTH}")
+
+
+def _inner(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def violations(value: Any, schema: Any) -> list[str]:
@@ -109,8 +132,8 @@ class _XmlReader:
         raise Malformed("not plain XML: leave out the document type")
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
-        if len(self._open) >= MAX_XML_DEPTH:
-            raise Malformed(f"XML nested deeper than {MAX_XML_DEPTH}")
+        if len(self._open) >= MAX_DEPTH:
+            raise Malformed(f"XML nested deeper than {MAX_DEPTH}")
         self._open.append((name, {f"@{key}": value for key, value in attributes.items()}, []))
 
     def _characters(self, text: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 
 from uhlp_mcp.llm.errors import (
+    AnswerRefused,
     LlmError,
     ModelRejected,
     NotConfigured,
@@ -41,7 +42,7 @@ def failure(error: Exception, secret: str | None) -> LlmError:
         if isinstance(seen, AddressRefused):
             return NotConfigured(f"the provider is not called: {seen}")
         if isinstance(seen, ResponseRefused):
-            return ProviderUnavailable(f"the provider's answer is not read: {seen}", billed=True)
+            return AnswerRefused(f"the provider's answer is not read: {seen}")
         if isinstance(seen, httpx2.TimeoutException):
             return TimedOut("the provider did not answer in time", billed=_sent(seen))
         if isinstance(seen, httpx2.TransportError):

@@ -1,6 +1,8 @@
 """What providers on an SDK share: whole or streamed, and one place where the SDK's failures become ours."""
 
+import json
 from abc import ABC, abstractmethod
+from typing import Any
 
 import httpx2
 
@@ -11,6 +13,11 @@ from uhlp_mcp.tools import Emit
 
 UNUSED_KEY = "set-on-the-wire"
 """The SDKs insist on a key, and would else take one from this process's environment."""
+
+
+def parsed(response: httpx2.Response) -> Any:
+    """The JSON of an answer, which is in UTF-8 as it was weighed. Raises ValueError and RecursionError."""
+    return json.loads(response.content.decode())
 
 
 class SdkProvider(ABC):
@@ -36,8 +43,9 @@ class SdkProvider(ABC):
             TypeError,
             AttributeError,
             LookupError,
+            RecursionError,
         ) as error:
-            # The last four: the SDK hands over whatever JSON it got, of any shape.
+            # The last five: the SDK hands over whatever JSON it got, of any shape and depth.
             failed = failure(error, self._key)
         raise failed
 

@@ -6,15 +6,25 @@ hold it.
 
 from collections.abc import Mapping
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Any
 
 import httpx2
 
 from uhlp_mcp.egress import Egress
+from uhlp_mcp.intake import EVENTS, WHOLE, Intake, Limits, WeighedBody
+from uhlp_mcp.llm.provider import MAX_COMPLETION_BYTES
 from uhlp_mcp.outbound import Bounded, Outbound
 
-MAX_RESPONSE_BYTES = 16 * 1024 * 1024
-"""Of one response: the longest answer token by token, each in an event of some hundred bytes."""
+MAX_STREAM_BYTES = 16 * 1024 * 1024
+"""Of one streamed answer: the longest token by token, each in an event of some hundred bytes."""
+
+ANSWER = Limits(4 * MAX_COMPLETION_BYTES, max_values=10_000, base_weight=512, value_weight=16)
+"""Of an answer in one piece, and of one event. JSON spells letters beyond ASCII in up to three times their
+bytes; around the text an answer has some dozens of values, and parsing as many as here takes milliseconds."""
+
+FAILURE = Limits(64 * 1024, max_values=1000, base_weight=512, value_weight=16)
+"""Of the body of an error, which only explains its status. What has more explains nothing."""
 
 SENT_HEADERS = frozenset(
     {"accept", "content-type", "anthropic-version", "anthropic-beta"},
@@ -33,10 +43,11 @@ class Wire:
 
     def __init__(self, egress: Egress) -> None:
         self._outbound = Outbound(egress)
+        self._intake = Intake()
 
     def client(self, app: str, credential: Mapping[str, str]) -> httpx2.AsyncClient:
         """An HTTP client for an app; sends `credential`, headers by lower-case name, with every request."""
-        return _Client(self._outbound, app, credential)
+        return _Client(self._outbound, self._intake, app, credential)
 
     async def close(self) -> None:
         await self._outbound.close()
@@ -49,10 +60,11 @@ class _Client(httpx2.AsyncClient):
     wire, and takes longer than sending it.
     """
 
-    def __init__(self, outbound: Outbound, app: str, credential: Mapping[str, str]) -> None:
+    def __init__(self, outbound: Outbound, intake: Intake, app: str, credential: Mapping[str, str]) -> None:
         # The base gets a transport that sends nothing, and so makes none of its own.
         super().__init__(transport=httpx2.AsyncBaseTransport(), timeout=None, trust_env=False)
         self._outbound = outbound
+        self._intake = intake
         self._app = app
         self._added = {"user-agent": "uhlp", **credential}
 
@@ -78,11 +90,19 @@ class _Client(httpx2.AsyncClient):
         sent = {name: value for name, value in request.headers.items() if name in SENT_HEADERS}
         headers = {**sent, **self._added}
         response = await self._outbound.send(self._app, request, headers)
-        response.stream = Bounded(response.stream, MAX_RESPONSE_BYTES)
         response.request = request
+        response.stream = self._weighed(response, stream)
         if not stream:
             try:
                 await response.aread()
             finally:
                 await response.aclose()
         return response
+
+    def _weighed(self, response: httpx2.Response, stream: bool) -> WeighedBody:
+        body = response.stream
+        if response.status_code >= HTTPStatus.MULTIPLE_CHOICES:
+            return WeighedBody(self._intake, self._app, body, WHOLE, FAILURE, skips=True)
+        if stream:
+            return WeighedBody(self._intake, self._app, Bounded(body, MAX_STREAM_BYTES), EVENTS, ANSWER)
+        return WeighedBody(self._intake, self._app, body, WHOLE, ANSWER)

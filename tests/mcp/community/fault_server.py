@@ -94,7 +94,7 @@ def hang(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def garbage(given: dict[str, Any]) -> dict[str, Any]:
-    print("this is no message\n{}\n[]", flush=True)
+    print("this is no message\n{}\n[]\n" * given.get("times", 1), flush=True)
     return told("after it")
 
 

@@ -6,30 +6,19 @@ import logging
 import re
 import threading
 import traceback
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from support.fake_llm import FakeLlm, Say
-from support.llm_desk import KEY, Desk, anthropic, openai
+from support.llm_desk import KEY, Desk, anthropic, at, failing, openai
 from uhlp_core.errors import UhlpError
 from uhlp_core.secrets import SecretMissing
 from uhlp_mcp.llm import gathering, providers, wire
-from uhlp_mcp.llm.errors import LlmError
 
 BOTH = pytest.mark.parametrize("kind", [openai, anthropic])
 MOST = {"attempts": 1, "calls": 1, "failures": 1}
-
-
-def at(kind: Any, fake: FakeLlm, **more: Any) -> dict[str, Any]:
-    config: dict[str, Any] = kind(fake.openai if kind is openai else fake.url, **more)
-    return config
-
-
-async def failing(desk: Desk, emit: Any = None, **arguments: Any) -> LlmError:
-    with pytest.raises(LlmError) as caught:
-        await desk.ask(None, emit, **arguments)
-    return caught.value
 
 
 @BOTH
@@ -88,7 +77,7 @@ async def test_a_model_that_refuses(desk: Desk, fake: FakeLlm, kind: Any, answer
 async def test_a_response_without_end_is_cut_off(
     desk: Desk, fake: FakeLlm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "MAX_RESPONSE_BYTES", 1000)
+    monkeypatch.setattr(wire, "ANSWER", replace(wire.ANSWER, max_bytes=1000))
     fake.otherwise = Say("x" * 5000)
     await desk.configure(openai(fake.openai))
     error = await failing(desk)

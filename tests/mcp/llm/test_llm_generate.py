@@ -1,5 +1,6 @@
 """What a call gives back: over both SDKs and from a script, whole and streamed, parsed and repaired."""
 
+import json
 import math
 from functools import reduce
 from typing import Any
@@ -127,6 +128,9 @@ async def test_formats_are_parsed(desk: Desk, form: str, text: str, output: Any)
         ("json", '{"a": 1', "not JSON: line 1"),
         ("json", "NaN", "not JSON"),
         ("json", "[" * 5000 + "]" * 5000, "not JSON"),
+        ("json", "[" * 300 + "]" * 300, "JSON nested deeper than 64"),
+        ("json", '{"a":' * 65 + "1" + "}" * 65, "JSON nested deeper than 64"),
+        ("json", "[" + "[]," * 40_000 + "[]]", "JSON of more than 65536 values"),
         ("yaml", "a: &x [*x]", "not YAML"),
         ("yaml", "a: !!python/object:os.system x", "not YAML"),
         ("xml", "<a><b></a>", "not XML: line 1"),
@@ -144,6 +148,16 @@ async def test_what_is_malformed_or_hostile_is_no_output(
     await desk.script({"replies": [{"text": text}]})
     with pytest.raises(InvalidOutput, match=reason):
         await desk.ask(outputFormat=form, maxRepairs=0)
+
+
+async def test_json_nested_deeper_than_can_be_written_is_mended(desk: Desk) -> None:
+    nested: Any = 1
+    for _ in range(64):
+        nested = [nested]
+    replies = [{"text": "[" * 300 + "]" * 300}, {"text": json.dumps(nested)}]
+    await desk.script({"replies": replies}, cacheSeconds=60)
+    result = await desk.ask(outputFormat="json", maxRepairs=1)
+    assert (result["output"], result["attempts"]) == (nested, 2)
 
 
 async def test_repairs_are_bounded_and_counted(desk: Desk) -> None:
