@@ -167,7 +167,7 @@ def test_what_a_script_says_is_never_taken_for_a_model_s(platform: Platform) -> 
     streaming = "routeMatcher: {pathPattern: /, methods: [POST]}\n    stream: true\n"
     files = {
         **FILES,
-        APP_FILE: FILES[APP_FILE].replace("asks", "scripted") + SCRIPT,
+        APP_FILE: DEFINITION.replace("asks", "scripted") + SCRIPT,
         registry: FILES[registry].replace("routeMatcher: {pathPattern: /, methods: [POST]}\n", streaming),
         "state/llm/rules.yaml": RULES,
         "state/tools/ask.yaml": "name: ask\ndescription: Asks.\ncomponent: root\n",
