@@ -17,6 +17,7 @@ import pytest
 from docker.utils import kwargs_from_env
 
 from support.images import REQUIRED
+from uhlp_reconcilers.backends import procfs
 from uhlp_reconcilers.backends.docker_engine import Engine
 from uhlp_reconcilers.backends.protocol import BackendError
 
@@ -86,11 +87,21 @@ class OwnEngine:
             if process is not None and process.poll() is None:
                 process.terminate()
                 process.wait(STARTS)
+        self._end_forgotten_containers()
         self._log.close()
         for mount in reversed(Path("/proc/self/mounts").read_text().splitlines()):
             # An engine that was killed leaves its mounts.
             if (target := mount.split()[1]).startswith(f"{self.folder}/"):
                 subprocess.run(["umount", "--lazy", target], check=True)
+
+    def _end_forgotten_containers(self) -> None:
+        """An engine that was killed may know nothing of a container that it was making."""
+        for process in procfs.everything():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                command = (procfs.PROC / str(process.pid) / "cmdline").read_bytes()
+                if f"{self.folder}/containerd.sock\0".encode() in command:
+                    for member in procfs.tree(process.pid):
+                        procfs.kill(member)
 
     def _spawn(self, *command: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=self._log, stderr=self._log, start_new_session=True)
